@@ -1,0 +1,1 @@
+"""The method: equations, networks, losses and sampling. Imports neither Ray nor MediaPipe."""

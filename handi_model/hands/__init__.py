@@ -1,0 +1,1 @@
+"""MediaPipe's hand networks: where their files come from."""

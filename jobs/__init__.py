@@ -1,0 +1,1 @@
+"""Entrypoints: parse a typed config, call a pipeline, report."""

@@ -1,0 +1,105 @@
+"""Configuration of every job: command line over environment over YAML file over defaults."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any, NoReturn, TypeVar
+
+import fsspec
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load(model: type[Model], job: str, arguments: list[str] | None = None) -> Model:
+    """Read a job's settings, or end the process with code 2 and one line that names the key.
+
+    Args:
+        model: the pydantic model of the keys.
+        job: the job's name; its environment variables start with `HANDI_<JOB>_`.
+        arguments: of the command line, default `sys.argv[1:]`: `--key value` for each key with
+            `-` for `_`, and `--config URL` for a YAML file of keys.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    before.add_argument("--config")
+    config, rest = before.parse_known_args(arguments)
+    from_file = _read_yaml(config.config, model) if config.config else {}
+    prefix = f"HANDI_{job.upper()}_"
+    for name in os.environ:
+        if name.startswith(prefix) and name.removeprefix(prefix).lower() not in model.model_fields:
+            stop(f"{name}: no such key (an environment variable); --help lists them")
+    prog = f"jobs/{job}.py [--config FILE.yaml]"
+
+    class Settings(model, BaseSettings):  # type: ignore[valid-type, misc]
+        model_config = SettingsConfigDict(
+            extra="forbid",
+            env_prefix=prefix,
+            cli_prog_name=prog,
+            cli_exit_on_error=False,
+            cli_kebab_case=True,
+            cli_implicit_flags=True,
+            cli_avoid_json=True,
+            cli_hide_none_type=True,
+        )
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            line: Any = CliSettingsSource(settings_cls, cli_parse_args=rest)
+            return line, env_settings, InitSettingsSource(settings_cls, from_file)
+
+    try:
+        settings = Settings()
+    except ValidationError as error:
+        stop(_one_line(error))
+    except SettingsError as error:
+        stop(str(error).splitlines()[-1].removeprefix("error parsing CLI: "))
+    return model.model_validate(settings.model_dump())
+
+
+def stop(message: str) -> NoReturn:
+    """End the process over a user's mistake: one line, no traceback, exit code 2."""
+    print(f"error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def _read_yaml(url: str, model: type[BaseModel]) -> dict[str, Any]:
+    try:
+        with fsspec.open(url, "rt") as file:
+            values = yaml.safe_load(file) or {}
+    except Exception as error:
+        stop(f"config: {url} cannot be read: {str(error).splitlines()[0]}")
+    if not isinstance(values, dict):
+        stop(f"config: {url} must hold keys and values")
+    for key in values:
+        if key not in model.model_fields:
+            stop(f"{key}: no such key (in {url}); --help lists them")
+    return values
+
+
+def _one_line(error: ValidationError) -> str:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f"{key}: needed; give --{key.replace('_', '-')}"
+    given = "" if first["type"] == "value_error" else f", got {first['input']!r}"
+    return f"{key}: {message}{given}" if key else message

@@ -1,0 +1,64 @@
+"""Files behind fsspec URLs: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import uuid
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+
+def join(url: str, *parts: str) -> str:
+    return "/".join([url.rstrip("/"), *parts])
+
+
+def write_bytes(url: str, data: bytes) -> None:
+    """Write a file so that a reader sees all of it or none.
+
+    Object stores show an object only when its upload is complete. On a local disk the bytes go to
+    a hidden file beside the target, which then takes its name.
+    """
+    fs, path = url_to_fs(url)
+    fs.makedirs(fs._parent(path), exist_ok=True)
+    if isinstance(fs, LocalFileSystem):
+        folder, name = os.path.split(path)
+        partial = os.path.join(folder, f".{name}.{uuid.uuid4().hex}")
+        with open(partial, "wb") as file:
+            file.write(data)
+        os.replace(partial, path)
+    else:
+        fs.pipe_file(path, data)
+
+
+def read_bytes(url: str) -> bytes:
+    with fsspec.open(url, "rb") as file:
+        return file.read()
+
+
+def find(folder: str, suffix: str) -> list[str]:
+    """URLs of the finished files below a folder, sorted; empty if there is no such folder."""
+    fs, path = url_to_fs(folder)
+    fs.invalidate_cache()
+    try:
+        names = fs.find(path)
+    except FileNotFoundError:
+        return []
+    return sorted(
+        fs.unstrip_protocol(name)
+        for name in names
+        if name.endswith(suffix) and not name.rsplit("/", 1)[-1].startswith(".")
+    )
+
+
+def exists(url: str) -> bool:
+    fs, path = url_to_fs(url)
+    return bool(fs.exists(path))
+
+
+def remove(url: str) -> None:
+    """Delete a file or a folder with all it holds; nothing happens where there is none."""
+    fs, path = url_to_fs(url)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
