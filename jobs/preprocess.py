@@ -20,13 +20,14 @@ from pipelines.ledger import OutputError, claim, forget_failed, read_ledger
 from pipelines.preprocess import configure_ray_data, run
 from pipelines.report import write_report
 from pipelines.settings import PreprocessSettings
-from pipelines.storage import exists, join
+from pipelines.storage import absolute, exists, join
 from pipelines.summary import dataset_prior, summarize, write_prior, write_summary
 
 
 def main() -> None:
     settings = load(PreprocessSettings, "preprocess")
     try:
+        settings.output = absolute(settings.output)
         table = read_clip_table(settings)
         if settings.dry_run:
             describe(table, settings)
@@ -36,12 +37,16 @@ def main() -> None:
         earlier = forget_failed(settings.output) if settings.retry_failed else {}
     except (AnnotationsError, OutputError, ModelFileError) as error:
         stop(str(error))
+    except (ValueError, ImportError) as error:  # fsspec: no storage for such a URL
+        stop(f"output: {settings.output}: {error}")
 
     done = read_ledger(settings.output)
     pending = sum(clip.clip_id not in done for clip in table.clips)
     new_problems = any(problem.clip_id not in done for problem in table.problems)
-    if not pending and not new_problems and exists(join(settings.output, "report.html")):
+    report = join(settings.output, "report.html")
+    if not pending and not new_problems and exists(report):
         print(f"nothing to do: all {len(table.clips)} clips are in {settings.output}")
+        print(f"report: {report}")
         return
     print(f"{len(table.clips)} clips, {pending} to do, {len(table.problems)} malformed rows")
 
@@ -56,7 +61,7 @@ def main() -> None:
         write_prior(settings.output, prior)
     summary = summarize(settings, totals, detector)
     write_summary(settings.output, summary)
-    report = write_report(settings, summary, prior)
+    write_report(settings, summary, prior)
     outcome = "{clips_in} clips: {written} written, {filtered} filtered, {failed} failed"
     print(outcome.format(**summary))
     print(f"report: {report}")

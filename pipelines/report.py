@@ -32,8 +32,8 @@ PROBLEMS_SHOWN = 50
 
 def write_report(
     settings: PreprocessSettings, summary: dict[str, Any], prior: NDArray[np.float32] | None
-) -> str:
-    """Draw the report of an output and return its URL."""
+) -> None:
+    """Draw the report of an output into its `report.html`."""
     output = settings.output
     clips = read_columns(
         join(output, "clips"),
@@ -67,9 +67,7 @@ def write_report(
         ).to_pylist()[:PROBLEMS_SHOWN],
         problems_shown=PROBLEMS_SHOWN,
     )
-    url = join(output, "report.html")
-    write_bytes(url, page.encode())
-    return url
+    write_bytes(join(output, "report.html"), page.encode())
 
 
 def sample(row: dict[str, Any]) -> dict[str, Any]:

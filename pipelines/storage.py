@@ -14,6 +14,16 @@ def join(url: str, *parts: str) -> str:
     return "/".join([url.rstrip("/"), *parts])
 
 
+def absolute(url: str) -> str:
+    """The URL with its protocol, and a local path made absolute: the same on every worker.
+
+    Raises:
+        ValueError: if no storage is known for the protocol.
+    """
+    fs, path = url_to_fs(url)
+    return str(fs.unstrip_protocol(path))
+
+
 def write_bytes(url: str, data: bytes) -> None:
     """Write a file so that a reader sees all of it or none.
 

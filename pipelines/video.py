@@ -30,6 +30,9 @@ END_TOLERANCE_S = 0.25
 SEEK_MARGIN_S = 0.5
 """Seek this much early: containers index by decoding time, which runs ahead of display time."""
 
+CLOCK_S = 1e-3
+"""Times closer than this are one time: containers tick in milliseconds, and floats round."""
+
 RANGE_BYTES = 1 << 20
 """One read of a remote video."""
 
@@ -128,7 +131,7 @@ class _Stretch:
 
     def take(self, frame: VideoFrame, shown_s: float, until_s: float) -> None:
         """Fill the samples that fall before `until_s` with the frame on display since `shown_s`."""
-        due = int(np.searchsorted(self.times, until_s, side="left")) - len(self.frames)
+        due = int(np.searchsorted(self.times, until_s - CLOCK_S)) - len(self.frames)
         if due > 0:
             image = _to_rgb(frame, self.size)
             self.frames.extend([image] * due)
@@ -162,6 +165,7 @@ class _Sweep:
         """Seconds of one tick of the stream's clock."""
         base = self.time_base
         self.offset_s = float((self.stream.start_time or 0) * base)
+        self.aspect = float(self.stream.sample_aspect_ratio or 1)
         self.fps = float(self.stream.average_rate or self.stream.guessed_rate or 0)
         if self.stream.duration:
             self.length_s: float | None = float(self.stream.duration * base)
@@ -175,7 +179,8 @@ class _Sweep:
         yield from self._reject()
         if not self.waiting:
             return
-        self._seek(self.waiting[0].start_s)
+        target = self.waiting[0]
+        self._seek(target.start_s)
         for packet in self.container.demux(self.stream):
             for frame in packet.decode():
                 if frame.pts is None:
@@ -183,9 +188,11 @@ class _Sweep:
                 shown_s = float(frame.pts * self.time_base) - self.offset_s
                 self._open_stretches(frame, shown_s)
                 yield from self._advance(frame, shown_s)
-                if not self.active and self.waiting and self._worth_seeking(shown_s):
-                    return
                 if not self.active and not self.waiting:
+                    return
+                # Once a seek: where it landed is as near to its target as the container goes.
+                passed = not self.active and self.waiting[0] is not target
+                if passed and self._worth_seeking(shown_s):
                     return
         yield from self._finish()
 
@@ -244,10 +251,10 @@ class _Sweep:
         self.previous = None
 
     def _open_stretches(self, frame: VideoFrame, shown_s: float) -> None:
-        while self.waiting and self.waiting[0].start_s <= shown_s:
+        while self.waiting and self.waiting[0].start_s <= shown_s + CLOCK_S:
             clip = self.waiting.popleft()
             times = np.linspace(clip.start_s, self._stop(clip), self.num_frames)
-            size = _working_size(frame, self.short_side)
+            size = _working_size(frame, self.aspect, self.short_side)
             self.active.append(_Stretch(clip, times, size))
 
     def _advance(
@@ -257,7 +264,7 @@ class _Sweep:
         before, since_s = self.previous or (frame, shown_s)
         for stretch in self.active:
             stretch.take(before, since_s, shown_s)
-            stretch.began += stretch.times[0] <= shown_s <= stretch.times[-1]
+            stretch.began += stretch.times[0] - CLOCK_S <= shown_s <= stretch.times[-1] + CLOCK_S
         self.previous = (frame, shown_s)
         yield from self._completed()
 
@@ -303,9 +310,12 @@ class _Sweep:
             yield clip, problem.for_clip(clip)
 
 
-def _working_size(frame: VideoFrame, short_side: int) -> tuple[int, int]:
-    """(width, height) before rotation, with square pixels, short side at most `short_side`."""
-    aspect = float(getattr(frame, "sample_aspect_ratio", None) or 1)
+def _working_size(frame: VideoFrame, aspect: float, short_side: int) -> tuple[int, int]:
+    """(width, height) before rotation, with square pixels, short side at most `short_side`.
+
+    Args:
+        aspect: width of the video's pixels over their height.
+    """
     width, height = frame.width * aspect, float(frame.height)
     scale = min(1.0, short_side / min(width, height))
     return max(1, round(width * scale)), max(1, round(height * scale))

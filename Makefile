@@ -1,0 +1,45 @@
+# A fresh machine needs Python 3.11 or 3.12 and make; everything else is installed into .venv.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test test-slow lint constraints rendered clean
+
+demo: $(VENV)/.installed ## run the main job on the clips that ship with the project
+	$(BIN)/python jobs/preprocess.py --config jobs/configs/sample.yaml
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed-dev ## end-to-end figures: an hour of video, reads over S3, throughput
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+# Every pin again, for all extras, both Pythons, with and without a GPU.
+constraints: $(VENV)/.installed-dev
+	echo '# Every version that the project is tested with; pip reads it as -c. Made by `make constraints`.' > constraints.txt
+	$(BIN)/uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate --quiet >> constraints.txt
+
+rendered: $(VENV)/.installed-dev ## render the clips that ship with the project again
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[render]'
+	$(BIN)/python -m pipelines.rendered.render --output pipelines/rendered/clips
+
+clean:
+	rm -rf $(VENV) out build *.egg-info
+
+$(VENV)/bin/pip:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints.txt
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable .
+	@$(BIN)/python -c "import ctypes, sys; [ctypes.CDLL(n) for n in ('libGL.so.1', 'libEGL.so.1', 'libGLESv2.so.2', 'libglib-2.0.so.0') if sys.platform == 'linux']" 2>/dev/null \
+	  || { echo 'error: MediaPipe or OpenCV misses a system library; on Debian: apt-get install libgl1 libegl1 libgles2 libglib2.0-0'; exit 1; }
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
