@@ -19,8 +19,12 @@ MIN_INLIERS = 16
 """A homography has 8 unknowns, two equations a point: fewer inliers are chance."""
 REPROJECTION_PX = 1.0
 """A point within this distance of its prediction agrees with the homography."""
-FORWARD_BACKWARD_PX = 0.5
-"""A point tracked there and back must return this close."""
+CORNERS = 200
+"""Points followed from each frame; a homography needs 4, a robust one many."""
+WINDOW, LEVELS = (15, 15), 4
+"""Of the image pyramids: a point may move half a window on the coarsest level, 112 pixels."""
+PRECISION = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 0.02)
+"""A point has settled after so many rounds, or when it moves less than so many pixels."""
 
 
 @dataclass(frozen=True)
@@ -85,13 +89,15 @@ def measure_path(
     path[0] = np.eye(3)
     for k in range(1, len(frames)):
         # The fit runs from the earlier frame to the later one: its corners are already known.
-        forward = _fit(grey[k - 1], grey[k], corners[k - 1], still[k])
+        forward = _homography(*_track(grey[k - 1], grey[k], corners[k - 1], still[k]))
+        if forward is None:
+            forward = _homography(*_match(grey[k - 1], grey[k], still[k]))
         if forward is None:
             continue
         step[k - 1] = np.median(np.linalg.norm(_apply(forward, lattice) - lattice, axis=1))
         chained = path[k - 1] @ np.linalg.inv(forward)
         if to_first and np.isfinite(chained).all():
-            path[k] = _against_first(grey, corners[0], still[k], chained, k)
+            path[k] = _against_first(grey[0], corners[0], grey[k], still[k], chained)
     normalised = np.linalg.inv(unit) @ path @ unit
     return CameraPath(normalised / normalised[:, 2:, 2:], step)
 
@@ -148,7 +154,7 @@ def _background(
 
 
 def _corners(grey: NDArray[np.uint8], still: NDArray[np.uint8]) -> NDArray[np.float32]:
-    found = cv2.goodFeaturesToTrack(grey, 300, 0.005, 5, mask=still)
+    found = cv2.goodFeaturesToTrack(grey, CORNERS, 0.005, 5, mask=still)
     return np.empty((0, 1, 2), np.float32) if found is None else found
 
 
@@ -162,34 +168,22 @@ def _apply(matrix: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray
     return np.asarray(moved[:, :2] / moved[:, 2:])
 
 
-def _fit(
-    source: NDArray[np.uint8],
-    target: NDArray[np.uint8],
-    corners: NDArray[np.float32],
-    target_still: NDArray[np.uint8],
-) -> NDArray[np.float64] | None:
-    """Homography from source to target pixels by tracked corners, else by matched features."""
-    found = _homography(*_track(source, target, corners, target_still))
-    if found is None:
-        found = _homography(*_match(source, target, target_still))
-    return found
-
-
 def _track(
     source: NDArray[np.uint8],
     target: NDArray[np.uint8],
     corners: NDArray[np.float32],
     target_still: NDArray[np.uint8],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Follow corners by pyramidal Lucas-Kanade, there and back."""
+    """Follow corners by pyramidal Lucas-Kanade, leaving out those that were lost.
+
+    A point that went astray is left to the robust fit: following all of them back as well would
+    cost as much again.
+    """
     if not len(corners):
         return corners, corners
-    options = {"winSize": (15, 15), "maxLevel": 4}
+    options = {"winSize": WINDOW, "maxLevel": LEVELS, "criteria": PRECISION}
     there, ok, _ = cv2.calcOpticalFlowPyrLK(source, target, corners, None, **options)
-    back, ok_back, _ = cv2.calcOpticalFlowPyrLK(target, source, there, None, **options)
-    returned = np.linalg.norm(back - corners, axis=2)[:, 0] < FORWARD_BACKWARD_PX
-    keep = returned & (ok[:, 0] == 1) & (ok_back[:, 0] == 1)
-    keep &= _inside(there[:, 0], target_still)
+    keep = (ok[:, 0] == 1) & _inside(there[:, 0], target_still)
     return corners[keep], there[keep]
 
 
@@ -235,15 +229,15 @@ def _homography(
 
 
 def _against_first(
-    grey: list[NDArray[np.uint8]],
+    first: NDArray[np.uint8],
     first_corners: NDArray[np.float32],
+    grey: NDArray[np.uint8],
     still: NDArray[np.uint8],
     chained: NDArray[np.float64],
-    k: int,
 ) -> NDArray[np.float64]:
-    """Correct the chained motion of frame k by comparing it, warped, with frame 0: no drift."""
-    size = grey[0].shape[::-1]
-    warped = cv2.warpPerspective(grey[k], chained, size)
+    """Correct a frame's chained motion by comparing it, warped, with frame 0: no drift."""
+    size = grey.shape[::-1]
+    warped = cv2.warpPerspective(grey, chained, size)
     seen = cv2.warpPerspective(still, chained, size)
-    rest = _homography(*_track(grey[0], warped, first_corners, seen))
+    rest = _homography(*_track(first, warped, first_corners, seen))
     return chained if rest is None else np.linalg.inv(rest) @ chained

@@ -74,7 +74,7 @@ class HandTracker:
         self._pool = ProcessPool(
             max_workers=1,
             max_tasks=recycle_after,
-            initializer=prepare or load_landmarker,
+            initializer=prepare or start_process,
             initargs=[model, confidence],
             context=multiprocessing.get_context("spawn"),
         )
@@ -119,12 +119,17 @@ _landmarker: Any = None
 """The landmarker of this process, once `load_landmarker` has run."""
 
 
-def load_landmarker(model: bytes, confidence: float) -> None:
-    """Build this process's landmarker."""
+def start_process(model: bytes, confidence: float) -> None:
+    """Make this process one that only detects hands."""
     # MediaPipe's native code logs its inner workings to standard error, past every log setting.
     # What fails here reaches the parent as an exception, not as output.
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), 2)
+    load_landmarker(model, confidence)
+
+
+def load_landmarker(model: bytes, confidence: float) -> None:
+    """Build this process's landmarker."""
     from mediapipe.tasks.python import BaseOptions, vision
 
     global _landmarker
