@@ -25,11 +25,14 @@ from tqdm import tqdm
 from handi_model.hands.model_files import hand_landmarker_task
 from handi_model.masks import hand_hull_mask, union_mask
 from jobs.cli import load, stop
+from pipelines.annotate import find_hands
 from pipelines.annotations import AnnotationsError, folder
-from pipelines.hands import detect_hands, load_landmarker
+from pipelines.hands import HandTracker, detect_hands, load_landmarker
 from pipelines.preprocess import configure_ray_data, run
 from pipelines.records import Clip
+from pipelines.rendered import CLIPS, true_joints
 from pipelines.settings import PreprocessSettings
+from pipelines.video import DecodedClip, decode_clips
 
 
 class PreprocessBenchmark(BaseModel):
@@ -46,8 +49,20 @@ class PreprocessBenchmark(BaseModel):
     result: str | None = Field(None, description="JSON file to write the figures to.")
 
 
+class JointsBenchmark(BaseModel):
+    """MediaPipe's joints against the true ones of the rendered clips."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
+    result: str | None = Field(None, description="JSON file to write the figures to.")
+
+
 def main() -> None:
-    benchmarks = {"preprocess": (PreprocessBenchmark, preprocess)}
+    benchmarks: dict[str, tuple[Any, Any]] = {
+        "preprocess": (PreprocessBenchmark, preprocess),
+        "joints": (JointsBenchmark, joints),
+    }
     name = sys.argv[1] if len(sys.argv) > 1 else ""
     if name not in benchmarks:
         stop(f"benchmark: {name or 'no name'} given; one of {', '.join(benchmarks)}")
@@ -156,6 +171,40 @@ def plain_loop(
             union = union_mask(np.stack(masks)).astype(np.uint8) * 255
             cv2.imwrite(str(scratch / f"{clip.clip_id}_mask.png"), union)
     return time.perf_counter() - began
+
+
+def joints(settings: JointsBenchmark) -> dict[str, Any]:
+    """Detection rate and joint error on every frame of the clips that ship."""
+    truth = true_joints()
+    tracker = HandTracker(hand_landmarker_task(settings.hand_model).read_bytes())
+    rates, in_hand_sizes, normalised = {}, [], []
+    for name, true in truth.items():
+        uri = str(CLIPS / f"{name}.mp4")
+        clip = Clip(name, "folder", "", uri, 0.0, None, "")
+        decoded = next(iter(decode_clips(uri, [clip], len(true), 360)))
+        assert isinstance(decoded, DecodedClip)
+        hands = find_hands(decoded.frames, tracker, stride=1)
+        rates[name] = round(hands.rate, 3)
+        for slot in (slice(0, 21), slice(21, 42)):
+            seen = hands.detected[:, slot.start // 21] & np.isfinite(true[:, slot]).all(axis=(1, 2))
+            # Distances in pixels of the video, so that both axes count alike.
+            pixels = np.array(decoded.frames.shape[2:0:-1])
+            error = np.linalg.norm((hands.joints - true)[seen, slot] * pixels, axis=2)
+            size = np.ptp(true[seen, slot] * pixels, axis=1).max(axis=1, keepdims=True)
+            in_hand_sizes.append((error / size).ravel())
+            normalised.append(np.linalg.norm((hands.joints - true)[seen, slot], axis=2).ravel())
+    tracker.close()
+    return {
+        "frames": sum(len(true) for true in truth.values()),
+        "hand_rate": rates,
+        "mean_hand_rate": round(float(np.mean(list(rates.values()))), 3),
+        "median_joint_error_in_hand_sizes": _median(in_hand_sizes),
+        "median_joint_error_normalised": _median(normalised),
+    }
+
+
+def _median(parts: list[np.ndarray]) -> float:
+    return round(float(np.median(np.concatenate(parts))), 4)
 
 
 if __name__ == "__main__":

@@ -226,7 +226,7 @@ def _hold_side(arm: Arm, foot: np.ndarray, radius: float, height: float) -> Hand
     mirror = _mirror(arm.side)
     start = _hand(
         arm.side,
-        knuckle=foot + mirror * np.array([radius + 0.027, -0.052, height * 0.5 + 0.026]),
+        knuckle=foot + mirror * np.array([radius + 0.032, -0.035, height * 0.5 + 0.026]),
         fingers=mirror * np.array([-0.22, 0.96, -0.08]),
         back=mirror * np.array([0.56, -0.10, 0.80]),
     )

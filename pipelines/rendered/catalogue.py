@@ -102,10 +102,10 @@ CATALOGUE: tuple[Clip, ...] = (
         participant="R02",
         sides=BOTH,
         action=lambda arms: actions.lift_box(
-            arms, _print(5, (0.66, 0.50, 0.30), (0.40, 0.05, 0.05)), (0.070, 0.05, 0.032)
+            arms, _print(5, (0.66, 0.50, 0.30), (0.40, 0.05, 0.05)), (0.066, 0.045, 0.040)
         ),
-        body="african-male",
-        skin=(0.150, 0.072, 0.042),
+        body="african-female",
+        skin=(0.200, 0.100, 0.060),
         table=(0.50, 0.36, 0.22),
         cloth=("stripes", (0.62, 0.60, 0.56), (0.50, 0.10, 0.08)),
         clutter=("book", "bottle", "apple", "plate"),
@@ -138,9 +138,9 @@ CATALOGUE: tuple[Clip, ...] = (
         participant="R04",
         sides=LEFT,
         action=lambda arms: actions.slide_cup(
-            arms, Material((0.06, 0.17, 0.26), 0.2), 0.038, 0.094, np.array([0.11, 0.02])
+            arms, Material((0.06, 0.17, 0.26), 0.2), 0.040, 0.088, np.array([0.10, 0.045])
         ),
-        body="caucasian-male",
+        body="asian-female",
         skin=(0.42, 0.225, 0.14),
         table=(0.44, 0.29, 0.17),
         cloth=("linen", (0.30, 0.34, 0.30), (0.66, 0.62, 0.50)),

@@ -90,7 +90,7 @@ def test_good_and_bad_clips_together_then_again_then_tracked(preprocess, tmp_pat
     schema = pq.read_schema(next((output / "clips").glob("*.parquet")))
     assert b"handi.schema_version" in schema.metadata
     report = (output / "report.html").read_text()
-    assert "http://" not in report and "<img" in report and "MissingVideo" in report
+    assert 'src="http' not in report and "<img" in report and "MissingVideo" in report
 
     import mlflow
 

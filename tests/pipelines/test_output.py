@@ -1,0 +1,152 @@
+"""What an output holds: shards, the ledger, resuming, and clips whose worker died. No Ray."""
+
+import json
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+
+from pipelines import preprocess
+from pipelines.ledger import OutputError, claim, forget_failed, read_columns, read_ledger
+from pipelines.records import Clip, Outcome, Problem
+from pipelines.settings import PreprocessSettings
+from pipelines.stages import by_video, decode_video, length_filter, write_shard
+from pipelines.storage import find, join
+
+
+def clip(number: int, **changes) -> Clip:
+    fields = {"clip_id": f"c{number}", "dataset": "folder", "split": "", "narration": "stir pan"}
+    fields |= {"video_uri": f"v{number % 2}.mp4", "start_s": float(number), "stop_s": number + 1.0}
+    return Clip(**{**fields, **changes})
+
+
+def batch(*outcomes: Outcome) -> dict[str, np.ndarray]:
+    """As Ray hands a batch of rows to a stage."""
+    columns = {
+        "folder": [outcome.folder for outcome in outcomes],
+        "record": [outcome.to_ipc() for outcome in outcomes],
+        "seconds": [json.dumps({"decode": 0.5}) for _ in outcomes],
+    }
+    return {name: np.array(values, dtype=object) for name, values in columns.items()}
+
+
+def failed(number: int, attempts: int = 1) -> Outcome:
+    problem = Problem(f"c{number}", "v.mp4", "decode", "MissingVideo", "no such video", attempts)
+    return Outcome.failed(problem)
+
+
+def filtered(number: int) -> Outcome:
+    return Outcome.filtered(clip(number), "min_hand_rate", 0.2)
+
+
+@pytest.fixture
+def output(tmp_path) -> str:
+    return str(tmp_path / "out")
+
+
+def settings(output: str, **changes) -> PreprocessSettings:
+    return PreprocessSettings(videos="in", output=output, **changes)
+
+
+def test_a_shard_goes_to_the_folders_of_its_outcomes_and_is_counted(output):
+    counts = write_shard(batch(failed(1), filtered(2), filtered(3)), output, {})
+    assert counts["errors"] == [1] and counts["filtered"] == [2] and counts["clips"] == [0]
+    assert counts["decode"] == [1.5]
+    assert read_ledger(output).folder_of == {"c1": "errors", "c2": "filtered", "c3": "filtered"}
+
+
+def test_a_shard_that_is_written_twice_is_there_once(output):
+    for _ in range(2):
+        write_shard(batch(filtered(2), filtered(3)), output, {})
+    assert len(find(join(output, "filtered"), ".parquet")) == 1
+
+
+def test_an_unfinished_file_is_not_taken_for_a_finished_one(output, tmp_path):
+    write_shard(batch(filtered(2)), output, {})
+    (tmp_path / "out/filtered/.half.parquet.0123").write_bytes(b"PAR1")
+    assert read_ledger(output).count() == {"clips": 0, "filtered": 1, "errors": 0}
+
+
+def test_failed_clips_are_tried_again_and_their_attempts_add_up(output):
+    malformed = Problem("captions.csv:3", "", "annotations", "MalformedRow", "start_s: 'one'")
+    preprocess.record_problems([malformed], output)
+    write_shard(batch(failed(1), filtered(2)), output, {})
+    earlier = forget_failed(output)
+    assert earlier == {"c1": 1}
+    assert "c1" not in read_ledger(output) and "captions.csv:3" in read_ledger(output)
+    write_shard(batch(failed(1, attempts=2)), output, earlier)
+    rows = read_columns(join(output, "errors"), ["clip_id", "attempts"]).to_pylist()
+    assert {"clip_id": "c1", "attempts": 3} in rows
+
+
+def test_an_output_begun_with_other_settings_is_refused_and_the_key_is_named(output):
+    claim(output, settings(output))
+    claim(output, settings(output, rows_per_file=3, limit=5))
+    with pytest.raises(OutputError, match=r"resolution: .* begun with 256 and this run has 128"):
+        claim(output, settings(output, resolution=128))
+    claim(output, settings(output, resolution=128, overwrite=True))
+
+
+def test_an_output_that_cannot_be_written_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written") as error:
+        claim(str(tmp_path / "file" / "out"), settings("x"))
+    assert "\n" not in str(error.value)
+
+
+def test_videos_are_opened_once_for_all_their_clips():
+    rows = by_video([clip(n) for n in range(5)])
+    assert [row["video_uri"] for row in rows] == ["v0.mp4", "v1.mp4"]
+    assert [fields["clip_id"] for fields in json.loads(rows[0]["clips"])] == ["c0", "c2", "c4"]
+    assert len(by_video([clip(n) for n in range(5)], alone=True)) == 5
+
+
+def test_clips_out_of_the_length_bounds_are_filtered_without_decoding(output):
+    bounded = settings(output, min_clip_s=0.5, max_clip_s=2.0)
+    assert length_filter(clip(1), bounded) is None
+    assert length_filter(clip(1, stop_s=1.2), bounded).row["reason"] == "min_clip_s"
+    assert length_filter(clip(1, stop_s=9.0), bounded).row["reason"] == "max_clip_s"
+    # The video does not exist: nobody looked.
+    (row,) = decode_video(by_video([clip(1, stop_s=9.0)])[0], bounded)
+    assert row["folder"] == "filtered"
+
+
+class FakeDataset:
+    """Stands for the Ray graph: every clip ends up filtered but the one that kills its worker."""
+
+    def __init__(self, clips, output, killer):
+        self.clips, self.output, self.killer = clips, output, killer
+
+    def iter_rows(self):
+        for one in self.clips:
+            if one.clip_id != self.killer:
+                outcome = Outcome.filtered(one, "min_hand_rate", 0.0)
+                counts = write_shard(batch(outcome), self.output, {})
+                yield {name: values[0] for name, values in counts.items()}
+
+
+def test_a_clip_that_kills_its_worker_is_tried_alone_and_then_recorded(output, monkeypatch):
+    runs = []
+
+    def graph(clips, settings, detector_name, earlier_attempts, alone=False):
+        runs.append(([one.clip_id for one in clips], alone))
+        return FakeDataset(clips, settings.output, killer="c2")
+
+    monkeypatch.setattr(preprocess, "graph", graph)
+    clips = [clip(n) for n in range(4)]
+    totals = preprocess.run(clips, [], settings(output), "detector")
+    assert runs == [(["c0", "c1", "c2", "c3"], False), (["c2"], True)]
+    assert totals.clips == 4
+    assert read_ledger(output).count() == {"clips": 0, "filtered": 3, "errors": 1}
+    (row,) = read_columns(join(output, "errors"), ["error_type", "attempts"]).to_pylist()
+    assert row == {"error_type": "WorkerDied", "attempts": 2}
+
+    again = preprocess.run(clips, [], settings(output), "detector")
+    assert again.clips == 0 and len(runs) == 2
+
+
+def test_clips_survive_the_journey_through_a_row():
+    original = clip(3, verb_class=4, participant="P01")
+    (row,) = by_video([original])
+    assert Clip(**json.loads(row["clips"])[0]) == original
+    assert asdict(original).keys() >= {"clip_id", "start_s", "participant"}
