@@ -90,13 +90,13 @@ def close_hand(
     pose = replace(open_pose, curl=curl)
     fingers = np.concatenate([finger_points(arm, pose, i).reshape(-1, 3) for i in (1, 2, 3, 4)])
     for share in np.linspace(0, 1, STEPS):
-        trial = replace(pose, thumb=(1 - share) * open_pose.thumb + share * shut_thumb)
-        points = finger_points(arm, trial, 0)[1:].reshape(-1, 3)
+        bent = replace(pose, thumb=(1 - share) * open_pose.thumb + share * shut_thumb)
+        points = finger_points(arm, bent, 0)[1:].reshape(-1, 3)
         gaps = np.linalg.norm(points[:, None] - fingers[None], axis=-1)
         touches = thing(points).min() < FINGER_RADIUS or gaps.min() < 2 * FINGER_RADIUS
         if share > 0 and touches:
             break
-        pose = trial
+        pose = bent
     return pose
 
 

@@ -116,8 +116,8 @@ def write_tables(clips: list[Clip], folder: Path) -> None:
         for clip in clips:
             writer.writerow([f"{clip.stem}.mp4", clip.narration, clip.verb[0], clip.noun[0]])
     with open(folder / "EPIC_100_rendered.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, EPIC_COLUMNS, lineterminator="\n")
-        writer.writeheader()
+        table_writer = csv.DictWriter(file, EPIC_COLUMNS, lineterminator="\n")
+        table_writer.writeheader()
         stop = f"00:00:{FRAMES / FRAMES_PER_SECOND:05.2f}"
         for clip in clips:
             (verb, verb_class), (noun, noun_class) = clip.verb, clip.noun
@@ -138,7 +138,7 @@ def write_tables(clips: list[Clip], folder: Path) -> None:
                 "all_nouns": [noun],
                 "all_noun_classes": [noun_class],
             }
-            writer.writerow(row)
+            table_writer.writerow(row)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -169,7 +169,7 @@ def main(arguments: list[str] | None = None) -> int:
                 clip, mesh_folder, options.samples, frames, progress
             )
             write_video(pictures, options.output / f"{clip.stem}.mp4")
-    np.savez_compressed(options.output / "joints.npz", **tracks)
+    np.savez_compressed(options.output / "joints.npz", allow_pickle=False, **tracks)
     write_tables(clips, options.output)
     log.info("%d clips in %s", len(clips), options.output)
     return 0

@@ -150,11 +150,9 @@ class Studio:
         """
         self._parameters.update()
         passes = max(1, round(samples / PASS_SAMPLES))
-        light = sum(
-            self._render(self._light, seed * MOST_PASSES + number) for number in range(passes)
-        )
+        seeds = range(seed * MOST_PASSES, seed * MOST_PASSES + passes)
+        light = np.mean([self._render(self._light, number) for number in seeds], axis=0)
         guide = self._render(self._guide, seed)
-        light /= passes
         return to_srgb(denoise(light, guide[..., :3], guide[..., 3:6]))
 
     def _render(self, integrator: Any, seed: int) -> np.ndarray:
