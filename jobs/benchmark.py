@@ -87,7 +87,7 @@ def preprocess(settings: PreprocessBenchmark) -> dict[str, Any]:
         plain_s = plain_loop(clips, settings, model.read_bytes(), Path(scratch))
 
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(logging_level=logging.ERROR)
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
         configure_ray_data()
         workers = int(ray.cluster_resources()["CPU"])
 

@@ -52,7 +52,7 @@ def main() -> None:
 
     # Ray's core prints advice about Ray Data's own actors as errors.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray.init(logging_level=logging.ERROR)
+    ray.init(logging_level=logging.ERROR, log_to_driver=False)
     configure_ray_data()
     detector = f"mediapipe {version('mediapipe')} hand_landmarker {sha256(model)[:12]}"
     totals = run(table.clips, table.problems, settings, detector, earlier)
