@@ -9,19 +9,14 @@ import logging
 import os
 from importlib.metadata import version
 
-import ray
-
 from handi_model.hands.model_files import ModelFileError, hand_landmarker_task, sha256
 from jobs.cli import load, stop
 from jobs.tracking import track_run
 from pipelines.annotations import Annotations, AnnotationsError
 from pipelines.clip_table import read_clip_table
-from pipelines.ledger import OutputError, claim, forget_failed, read_ledger
-from pipelines.preprocess import configure_ray_data, run
-from pipelines.report import write_report
+from pipelines.ledger import OutputError, claim, forget_failed, is_finished, read_ledger
 from pipelines.settings import PreprocessSettings
-from pipelines.storage import absolute, exists, join
-from pipelines.summary import dataset_prior, summarize, write_prior, write_summary
+from pipelines.storage import absolute, join
 
 
 def main() -> None:
@@ -43,29 +38,40 @@ def main() -> None:
     done = read_ledger(settings.output)
     pending = sum(clip.clip_id not in done for clip in table.clips)
     new_problems = any(problem.clip_id not in done for problem in table.problems)
-    report = join(settings.output, "report.html")
-    if not pending and not new_problems and exists(report):
+    if not pending and not new_problems and is_finished(settings.output, done):
         print(f"nothing to do: all {len(table.clips)} clips are in {settings.output}")
-        print(f"report: {report}")
-        return
-    print(f"{len(table.clips)} clips, {pending} to do, {len(table.problems)} malformed rows")
+    else:
+        print(f"{len(table.clips)} clips, {pending} to do, {len(table.problems)} malformed rows")
+        process(table, settings, sha256(model), earlier)
+    print(f"report: {join(settings.output, 'report.html')}")
+
+
+def process(
+    table: Annotations, settings: PreprocessSettings, model_sha256: str, earlier: dict[str, int]
+) -> None:
+    """Run the graph over what is missing, and tell of the whole output."""
+    # Ray Data and Matplotlib take seconds to import: a run with nothing to do goes without.
+    import ray
+
+    from pipelines.preprocess import configure_ray_data, run
+    from pipelines.report import write_report
+    from pipelines.summary import dataset_prior, summarize, write_prior, write_summary
 
     # Ray's core prints advice about Ray Data's own actors as errors.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     ray.init(logging_level=logging.ERROR, log_to_driver=False)
     configure_ray_data()
-    detector = f"mediapipe {version('mediapipe')} hand_landmarker {sha256(model)[:12]}"
+    detector = f"mediapipe {version('mediapipe')} hand_landmarker {model_sha256[:12]}"
     totals = run(table.clips, table.problems, settings, detector, earlier)
     prior = dataset_prior(settings.output)
     if prior is not None:
         write_prior(settings.output, prior)
     summary = summarize(settings, totals, detector)
-    write_summary(settings.output, summary)
     write_report(settings, summary, prior)
+    write_summary(settings.output, summary)  # last: it says that the output is finished
     outcome = "{clips_in} clips: {written} written, {filtered} filtered, {failed} failed"
     print(outcome.format(**summary))
-    print(f"report: {report}")
-    track_run("preprocess", settings, summary, [report])
+    track_run("preprocess", settings, summary, [join(settings.output, "report.html")])
 
 
 def describe(table: Annotations, settings: PreprocessSettings) -> None:

@@ -9,17 +9,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
+from pipelines.dataset import read_columns, write_table
 from pipelines.records import OUTCOMES, SCHEMA_VERSION
 from pipelines.settings import PreprocessSettings
-from pipelines.stages import write_table
-from pipelines.storage import exists, find, join, read_bytes, remove, write_bytes
+from pipelines.storage import exists, join, read_bytes, remove, write_bytes
 
 SETTINGS_FILE = "settings.json"
 
@@ -56,20 +53,10 @@ def read_ledger(output: str) -> Ledger:
     return Ledger(folder_of)
 
 
-def read_columns(folder: str, columns: list[str]) -> pa.Table:
-    """Some columns of all rows below a folder of the output, sorted by clip id."""
-    schema = OUTCOMES[folder.rstrip("/").rsplit("/", 1)[-1]]
-    empty = schema.empty_table().select(columns)
-
-    def read(url: str) -> pa.Table:
-        fs, path = url_to_fs(url)
-        with fs.open(path, "rb") as file:
-            return pq.read_table(file, columns=columns)
-
-    with ThreadPoolExecutor(16) as readers:
-        tables = list(readers.map(read, find(folder, ".parquet")))
-    table = pa.concat_tables([empty, *tables])
-    return table.sort_by("clip_id") if "clip_id" in columns else table
+def is_finished(output: str, ledger: Ledger) -> bool:
+    """Whether the summary, which is written last, tells of just these clips."""
+    url = join(output, "summary.json")
+    return exists(url) and json.loads(read_bytes(url))["clips_in"] == len(ledger.folder_of)
 
 
 def claim(output: str, settings: PreprocessSettings) -> None:

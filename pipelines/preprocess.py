@@ -13,6 +13,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from tqdm import tqdm
 
+from pipelines.dataset import write_table
 from pipelines.ledger import read_ledger
 from pipelines.records import FAILED, Clip, Problem
 from pipelines.settings import PreprocessSettings
@@ -22,7 +23,6 @@ from pipelines.stages import (
     by_video,
     decode_video,
     write_shard,
-    write_table,
 )
 from pipelines.storage import join
 

@@ -13,11 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from pipelines.camera import measure_path, stabilize
+from pipelines.dataset import read_columns, read_rows
 from pipelines.drawing import draw_hands, heat_map, strip
 from pipelines.frames import Fit, decode_jpeg, decode_mask
-from pipelines.ledger import read_columns
 from pipelines.records import Clip
-from pipelines.sampling import read_rows
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import join, write_bytes
 from pipelines.video import DecodedClip, decode_clips

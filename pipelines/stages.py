@@ -5,7 +5,6 @@ Here, and only here, a clip's frames become bytes that cross the object store an
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -17,19 +16,16 @@ from typing import Any
 import cv2
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from handi_model.hands.model_files import hand_landmarker_task
 from pipelines.annotate import Annotator, StageTimes
+from pipelines.dataset import write_table
 from pipelines.records import OUTCOMES, Clip, Outcome, from_ipc
 from pipelines.settings import PreprocessSettings
-from pipelines.storage import join, write_bytes
+from pipelines.storage import join
 from pipelines.video import DecodedClip, decode_clips
 
 Row = dict[str, Any]
-
-ROWS_PER_GROUP = 16
-"""Rows of a Parquet row group: what a reader that streams must hold at once."""
 
 OUTCOME_COLUMNS = ("folder", "record", "seconds")
 STAGES = ("decode", "hands", "camera", "encode")
@@ -136,15 +132,6 @@ def write_shard(
     spent = [json.loads(seconds) for seconds in batch["seconds"]]
     totals = {stage: [sum(s.get(stage, 0.0) for s in spent)] for stage in STAGES}
     return {**counts, **totals}
-
-
-def write_table(table: pa.Table, folder: str) -> None:
-    """Write rows as one Parquet file that is named after their clip ids."""
-    names = "\n".join(table["clip_id"].to_pylist())
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, row_group_size=ROWS_PER_GROUP, compression="zstd")
-    name = hashlib.sha256(names.encode()).hexdigest()[:16] + ".parquet"
-    write_bytes(join(folder, name), sink.getvalue().to_pybytes())
 
 
 def _with_frames(decoded: DecodedClip, seconds: dict[str, float]) -> Row:

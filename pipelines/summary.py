@@ -13,8 +13,9 @@ import numpy as np
 import ray
 from numpy.typing import NDArray
 
+from pipelines.dataset import read_columns
 from pipelines.frames import decode_mask
-from pipelines.ledger import read_columns, read_ledger
+from pipelines.ledger import read_ledger
 from pipelines.preprocess import RunTotals
 from pipelines.records import SCHEMA_VERSION
 from pipelines.settings import PreprocessSettings

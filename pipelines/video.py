@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
@@ -17,12 +16,11 @@ import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from fsspec.core import url_to_fs
-from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 
 from pipelines.records import Clip, Problem
 from pipelines.video_errors import TRANSIENT, VideoError, explain
+from pipelines.video_source import opened, to_rgb, working_size
 
 END_TOLERANCE_S = 0.25
 """How far an annotation may reach past the last frame: annotators round."""
@@ -32,9 +30,6 @@ SEEK_MARGIN_S = 0.5
 
 CLOCK_S = 1e-3
 """Times closer than this are one time: containers tick in milliseconds, and floats round."""
-
-RANGE_BYTES = 1 << 20
-"""One read of a remote video."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ def decode_clips(
     waiting = deque(sorted(clips, key=lambda clip: (clip.start_s, clip.clip_id)))
     sweep: _Sweep | None = None
     try:
-        with _opened(video_uri) as container:
+        with opened(video_uri) as container:
             sweep = _Sweep(container, waiting, num_frames, short_side)
             while waiting or sweep.active:
                 try:
@@ -89,28 +84,6 @@ def decode_clips(
         problem = explain(error, video_uri)
         lost = [stretch.clip for stretch in sweep.active] if sweep else []
         yield from ((clip, problem.for_clip(clip)) for clip in [*lost, *waiting])
-
-
-@contextmanager
-def _opened(video_uri: str) -> Iterator[InputContainer]:
-    fs, path = url_to_fs(video_uri)
-    if isinstance(fs, LocalFileSystem):
-        with av.open(path) as container:
-            yield container
-    else:
-        # A block cache serves the demuxer's small reads and its jumps between the index and the
-        # data; sixteen blocks bound the memory.
-        with (
-            fs.open(
-                path,
-                "rb",
-                block_size=RANGE_BYTES,
-                cache_type="blockcache",
-                cache_options={"maxblocks": 16},
-            ) as file,
-            av.open(file) as container,
-        ):
-            yield container
 
 
 @dataclass
@@ -133,7 +106,7 @@ class _Stretch:
         """Fill the samples that fall before `until_s` with the frame on display since `shown_s`."""
         due = int(np.searchsorted(self.times, until_s - CLOCK_S)) - len(self.frames)
         if due > 0:
-            image = _to_rgb(frame, self.size)
+            image = to_rgb(frame, self.size)
             self.frames.extend([image] * due)
             self.frame_times.extend([shown_s] * due)
 
@@ -254,7 +227,7 @@ class _Sweep:
         while self.waiting and self.waiting[0].start_s <= shown_s + CLOCK_S:
             clip = self.waiting.popleft()
             times = np.linspace(clip.start_s, self._stop(clip), self.num_frames)
-            size = _working_size(frame, self.aspect, self.short_side)
+            size = working_size(frame, self.aspect, self.short_side)
             self.active.append(_Stretch(clip, times, size))
 
     def _advance(
@@ -308,20 +281,3 @@ class _Sweep:
                     f"follows {max(end_s, clip.start_s):.2f} s; download it again",
                 )
             yield clip, problem.for_clip(clip)
-
-
-def _working_size(frame: VideoFrame, aspect: float, short_side: int) -> tuple[int, int]:
-    """(width, height) before rotation, with square pixels, short side at most `short_side`.
-
-    Args:
-        aspect: width of the video's pixels over their height.
-    """
-    width, height = frame.width * aspect, float(frame.height)
-    scale = min(1.0, short_side / min(width, height))
-    return max(1, round(width * scale)), max(1, round(height * scale))
-
-
-def _to_rgb(frame: VideoFrame, size: tuple[int, int]) -> NDArray[np.uint8]:
-    image = frame.reformat(*size, format="rgb24", interpolation="AREA").to_ndarray()
-    quarter_turns = round(frame.rotation / 90) % 4
-    return np.ascontiguousarray(np.rot90(image, quarter_turns))

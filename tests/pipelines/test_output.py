@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from pipelines import preprocess
-from pipelines.ledger import OutputError, claim, forget_failed, read_columns, read_ledger
+from pipelines.dataset import read_columns
+from pipelines.ledger import OutputError, claim, forget_failed, is_finished, read_ledger
 from pipelines.records import Clip, Outcome, Problem
 from pipelines.settings import PreprocessSettings
 from pipelines.stages import by_video, decode_video, length_filter, write_shard
-from pipelines.storage import find, join
+from pipelines.storage import find, join, write_bytes
 
 
 def clip(number: int, **changes) -> Clip:
@@ -92,6 +93,15 @@ def test_an_output_that_cannot_be_written_is_refused_in_one_line(tmp_path):
     with pytest.raises(OutputError, match="cannot be written") as error:
         claim(str(tmp_path / "file" / "out"), settings("x"))
     assert "\n" not in str(error.value)
+
+
+def test_an_output_is_finished_when_its_summary_tells_of_all_its_clips(output):
+    write_shard(batch(failed(1), filtered(2)), output, {})
+    assert not is_finished(output, read_ledger(output))
+    write_bytes(join(output, "summary.json"), b'{"clips_in": 2}')
+    assert is_finished(output, read_ledger(output))
+    write_shard(batch(filtered(3)), output, {})
+    assert not is_finished(output, read_ledger(output))
 
 
 def test_videos_are_opened_once_for_all_their_clips():

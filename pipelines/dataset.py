@@ -1,0 +1,61 @@
+"""The Parquet folders of an output: write a file, read columns of all rows, read whole rows."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+
+from pipelines.records import OUTCOMES
+from pipelines.storage import find, join, write_bytes
+
+ROWS_PER_GROUP = 16
+"""Rows of a Parquet row group: what a reader that streams must hold at once."""
+
+
+def write_table(table: pa.Table, folder: str) -> None:
+    """Write rows as one Parquet file that is named after their clip ids."""
+    names = "\n".join(table["clip_id"].to_pylist())
+    sink = pa.BufferOutputStream()
+    pq.write_table(table, sink, row_group_size=ROWS_PER_GROUP, compression="zstd")
+    name = hashlib.sha256(names.encode()).hexdigest()[:16] + ".parquet"
+    write_bytes(join(folder, name), sink.getvalue().to_pybytes())
+
+
+def read_columns(folder: str, columns: list[str]) -> pa.Table:
+    """Some columns of all rows below a folder of the output, sorted by clip id."""
+    schema = OUTCOMES[folder.rstrip("/").rsplit("/", 1)[-1]]
+    empty = schema.empty_table().select(columns)
+
+    def read(url: str) -> pa.Table:
+        fs, path = url_to_fs(url)
+        with fs.open(path, "rb") as file:
+            return pq.read_table(file, columns=columns)
+
+    with ThreadPoolExecutor(16) as readers:
+        tables = list(readers.map(read, find(folder, ".parquet")))
+    table = pa.concat_tables([empty, *tables])
+    return table.sort_by("clip_id") if "clip_id" in columns else table
+
+
+def read_rows(output: str, clip_ids: list[str]) -> list[dict[str, Any]]:
+    """Read rows of `clips`, in the order asked for. Ids that are not there are left out."""
+    wanted = set(clip_ids)
+    found: dict[str, dict[str, Any]] = {}
+    for url in find(join(output, "clips"), ".parquet"):
+        fs, path = url_to_fs(url)
+        with fs.open(path, "rb") as source:
+            file = pq.ParquetFile(source)
+            for group in range(file.num_row_groups):
+                ids = file.read_row_group(group, columns=["clip_id"])["clip_id"].to_pylist()
+                places = [i for i, clip_id in enumerate(ids) if clip_id in wanted]
+                if places:
+                    rows = file.read_row_group(group).take(places).to_pylist()
+                    found.update((row["clip_id"], row) for row in rows)
+        if len(found) == len(wanted):
+            break
+    return [found[clip_id] for clip_id in clip_ids if clip_id in found]
