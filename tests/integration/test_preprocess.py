@@ -223,7 +223,9 @@ def test_submitted_to_a_cluster_that_was_started_for_it(hand_model, tmp_path):
     """`ray job submit -- python jobs/preprocess.py` from a checkout."""
     # Ray keeps sockets there, whose paths must be short.
     scratch = tempfile.mkdtemp(prefix="ray")
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": scratch}
+    # The cluster's `python` is this one.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": scratch, "PATH": path}
     environment.pop("RAY_ADDRESS", None)
     ray = str(Path(sys.executable).parent / "ray")
     port, dashboard = free_port(), free_port()
@@ -242,7 +244,7 @@ def test_submitted_to_a_cluster_that_was_started_for_it(hand_model, tmp_path):
             [ray, "job", "submit", f"--address=http://127.0.0.1:{dashboard}", "--"]
             + ["python", str(REPOSITORY / "jobs/preprocess.py"), "--videos", str(CLIPS)]
             + ["--output", str(output), "--hand-model", str(hand_model), "--limit", "3"],
-            env={**environment, "PATH": f"{Path(ray).parent}:{os.environ['PATH']}"},
+            env=environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
