@@ -29,16 +29,21 @@ def read_clip_table(settings: PreprocessSettings) -> Annotations:
         limit=settings.limit,
     )
     if not clips:
-        raise AnnotationsError(
-            f"no clip at all: {len(table.clips)} were read from {settings.videos}"
-            + (f" and {settings.annotations}" if settings.annotations else "")
-            + f", {len(table.problems)} rows could not be, and the selection left none; loosen "
-            "--split, --verb, --noun, --participant or --lego-list"
-            if table.clips
-            else f"videos: no clip at all in {settings.annotations or settings.videos}"
-            + (f" ({table.problems[0].message})" if table.problems else "")
-        )
+        raise AnnotationsError(_why_none(table, settings))
     return replace(table, clips=clips)
+
+
+def _why_none(table: Annotations, settings: PreprocessSettings) -> str:
+    if table.clips:
+        return (
+            f"no clip at all: the selection leaves none of {len(table.clips)}; loosen --split, "
+            "--verb, --noun, --participant or --lego-list"
+        )
+    first = f"; the first of them: {table.problems[0].message}" if table.problems else ""
+    return (
+        f"no clip at all in {settings.annotations or settings.videos}: "
+        f"{len(table.problems)} malformed rows{first}"
+    )
 
 
 def _read(settings: PreprocessSettings) -> Annotations:
