@@ -16,6 +16,7 @@ import numpy as np
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import tenacity
 
 from pipelines.frames import decode_mask
 from pipelines.rendered import CLIPS
@@ -240,16 +241,27 @@ def test_submitted_to_a_cluster_that_was_started_for_it(hand_model, tmp_path):
     try:
         wait_for_port(dashboard)
         output = tmp_path / "out"
-        submitted = subprocess.run(
-            [ray, "job", "submit", f"--address=http://127.0.0.1:{dashboard}", "--"]
-            + ["python", str(REPOSITORY / "jobs/preprocess.py"), "--videos", str(CLIPS)]
-            + ["--output", str(output), "--hand-model", str(hand_model), "--limit", "3"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=280,
-        )
+        command = [ray, "job", "submit", f"--address=http://127.0.0.1:{dashboard}"]
+        command += ["--working-dir=.", "--", "python", "jobs/preprocess.py", "--limit=3"]
+        command += ["--videos=pipelines/rendered/clips", f"--output={output}"]
+        command += [f"--hand-model={hand_model}"]
+        # The dashboard answers before the agent that takes jobs is up.
+        for attempt in tenacity.Retrying(
+            retry=tenacity.retry_if_result(lambda done: "No available agent" in done.stdout),
+            stop=tenacity.stop_after_delay(120),
+            wait=tenacity.wait_fixed(2),
+        ):
+            with attempt:
+                submitted = subprocess.run(
+                    command,
+                    cwd=REPOSITORY,
+                    env=environment,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    text=True,
+                    timeout=280,
+                )
+            attempt.retry_state.set_result(submitted)
         assert submitted.returncode == 0, submitted.stdout
         assert "3 clips: 3 written" in submitted.stdout
         assert len(rows(str(output), "clips")) == 3
