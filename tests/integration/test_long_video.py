@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import threading
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -41,7 +42,7 @@ def hour(tmp_path_factory) -> Path:
             with av.open(str(path)) as source:
                 for frame in source.decode(video=0):
                     picture = frame.reformat(1920, 1080, format="yuv420p")
-                    picture.pts, picture.time_base = count, stream.codec_context.time_base
+                    picture.pts, picture.time_base = count, Fraction(1, 30)
                     container.mux(stream.encode(picture))
                     count += 1
         container.mux(stream.encode())
@@ -115,7 +116,7 @@ def test_memory_does_not_grow_with_the_length_of_a_video(hour, hand_model, tmp_p
 def test_a_short_clip_of_an_hour_over_s3_reads_under_three_percent_of_its_bytes(
     hour, s3, monkeypatch
 ):
-    (s3.folder / "raw" / "hour.mp4").symlink_to(hour)
+    os.link(hour, s3.folder / "raw" / "hour.mp4")
     from s3fs.core import S3File
 
     fetched = []
