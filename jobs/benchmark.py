@@ -6,7 +6,6 @@ python jobs/benchmark.py preprocess --videos URL
 from __future__ import annotations
 
 import json
-import logging
 import os
 import sys
 import tempfile
@@ -28,7 +27,7 @@ from jobs.cli import load, stop
 from pipelines.annotate import find_hands
 from pipelines.annotations import AnnotationsError, folder
 from pipelines.hands import HandTracker, detect_hands, load_landmarker
-from pipelines.preprocess import configure_ray_data, run
+from pipelines.preprocess import run, start_ray
 from pipelines.records import Clip
 from pipelines.rendered import CLIPS, true_joints
 from pipelines.settings import PreprocessSettings
@@ -86,9 +85,7 @@ def preprocess(settings: PreprocessBenchmark) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         plain_s = plain_loop(clips, settings, model.read_bytes(), Path(scratch))
 
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
-        configure_ray_data()
+        start_ray()
         workers = int(ray.cluster_resources()["CPU"])
 
         def job(name: str, some: list[Clip]) -> float:

@@ -5,8 +5,6 @@ python jobs/preprocess.py --source folder --videos URL --output URL
 
 from __future__ import annotations
 
-import logging
-import os
 from importlib.metadata import version
 
 from handi_model.hands.model_files import ModelFileError, hand_landmarker_task, sha256
@@ -51,16 +49,11 @@ def process(
 ) -> None:
     """Run the graph over what is missing, and tell of the whole output."""
     # Ray Data and Matplotlib take seconds to import: a run with nothing to do goes without.
-    import ray
-
-    from pipelines.preprocess import configure_ray_data, run
+    from pipelines.preprocess import run, start_ray
     from pipelines.report import write_report
     from pipelines.summary import dataset_prior, summarize, write_prior, write_summary
 
-    # Ray's core prints advice about Ray Data's own actors as errors.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray.init(logging_level=logging.ERROR, log_to_driver=False)
-    configure_ray_data()
+    start_ray()
     detector = f"mediapipe {version('mediapipe')} hand_landmarker {model_sha256[:12]}"
     totals = run(table.clips, table.problems, settings, detector, earlier)
     prior = dataset_prior(settings.output)

@@ -20,7 +20,7 @@ from pipelines.camera import CameraPath, measure_path, move_joints, stabilize
 from pipelines.frames import Fit, encode_jpeg, encode_mask
 from pipelines.handedness import assign_slots, interpolate
 from pipelines.hands import DetectorError, HandTracker
-from pipelines.records import Outcome, Problem
+from pipelines.records import Outcome, Problem, one_line
 from pipelines.settings import PreprocessSettings
 from pipelines.video import DecodedClip
 
@@ -101,7 +101,7 @@ class Annotator:
                 clip.video_uri,
                 stage,
                 getattr(error, "error_type", type(error).__name__),
-                (str(error).strip() or type(error).__name__).splitlines()[0],
+                one_line(error),
                 error.attempts if isinstance(error, DetectorError) else 1,
             )
             return Outcome.failed(problem)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from pipelines.dataset import read_columns, write_table
-from pipelines.records import OUTCOMES, SCHEMA_VERSION
+from pipelines.records import OUTCOMES, SCHEMA_VERSION, one_line
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import exists, join, read_bytes, remove, write_bytes
 
@@ -77,8 +77,7 @@ def claim(output: str, settings: PreprocessSettings) -> None:
             begun = wanted
             write_bytes(marker, json.dumps(wanted, indent=2).encode())
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise OutputError(f"output: {output} cannot be written: {reason}") from error
+        raise OutputError(f"output: {output} cannot be written: {one_line(error)}") from error
     for name, value in wanted.items():
         if begun.get(name) != value:
             raise OutputError(

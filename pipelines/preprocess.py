@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 import warnings
 from dataclasses import asdict, dataclass, field
@@ -128,6 +129,14 @@ def record_problems(problems: list[Problem], output: str) -> None:
 def _one_retry() -> dict[str, int]:
     """Ray would run a task that kills its worker again for ever."""
     return {"max_retries": 1}
+
+
+def start_ray() -> None:
+    """Start Ray, or join the cluster that `RAY_ADDRESS` names, with a console for a person."""
+    # Ray's core prints advice about Ray Data's own actors as errors.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    configure_ray_data()
 
 
 def configure_ray_data() -> None:

@@ -49,6 +49,11 @@ class Clip:
     participant: str = ""
 
 
+def one_line(error: Exception) -> str:
+    """The first line of what an error says, or its name where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @dataclass(frozen=True)
 class Problem:
     """Why a clip, or a row of an annotation file, did not become training data.

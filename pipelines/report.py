@@ -97,8 +97,9 @@ def camera_samples(
     shown = []
     for row in read_rows(settings.output, [row["clip_id"] for row in most[:MOVING_SAMPLES]]):
         clip = Clip(**{name: row[name] for name in Clip.__dataclass_fields__})
-        side = max(settings.detection_side, settings.resolution)
-        decoded = next(iter(decode_clips(clip.video_uri, [clip], len(row["frames"]), side)))
+        decoded = next(
+            iter(decode_clips(clip.video_uri, [clip], len(row["frames"]), settings.working_side))
+        )
         # A video that has gone since is no reason to have no report.
         if isinstance(decoded, DecodedClip):
             before, after, motion = before_after(decoded.frames, settings)

@@ -118,6 +118,11 @@ class PreprocessSettings(BaseModel):
             )
         return self
 
+    @property
+    def working_side(self) -> int:
+        """Short side at which frames are decoded, pixels: enough to detect on and to store."""
+        return max(self.detection_side, self.resolution)
+
     def row_settings(self) -> dict[str, object]:
         """The keys that decide what a row holds or whether it is written.
 

@@ -56,9 +56,8 @@ def decode_video(row: Row, settings: PreprocessSettings) -> Iterator[Row]:
             yield _without_frames(outcome, {})
         else:
             wanted.append(clip)
-    side = max(settings.detection_side, settings.resolution)
     began = time.perf_counter()
-    for result in decode_clips(row["video_uri"], wanted, settings.frames, side):
+    for result in decode_clips(row["video_uri"], wanted, settings.frames, settings.working_side):
         seconds = {"decode": time.perf_counter() - began}
         if isinstance(result, DecodedClip):
             outcome = length_filter(result.clip, settings)

@@ -11,7 +11,9 @@ from fsspec.implementations.local import LocalFileSystem
 
 
 def join(url: str, *parts: str) -> str:
-    return "/".join([url.rstrip("/"), *parts])
+    """A URL below another one; the slashes of a bare protocol (`memory://`) stay."""
+    folder = url if url.endswith("/") else f"{url}/"
+    return folder + "/".join(parts)
 
 
 def absolute(url: str) -> str:

@@ -9,7 +9,7 @@ from av.codec.codec import UnknownCodecError
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from fsspec.core import url_to_fs
 
-from pipelines.records import Clip, Problem
+from pipelines.records import Clip, Problem, one_line
 
 TRANSIENT = ("Unreachable",)
 """Error types that a second try may cure."""
@@ -44,9 +44,9 @@ def explain(error: Exception, video_uri: str) -> VideoError:
     if isinstance(error, OSError | BotoCoreError | ClientError):
         return VideoError(
             "Unreachable",
-            f"{video_uri}: the storage did not answer ({_one_line(error)}); check the endpoint",
+            f"{video_uri}: the storage did not answer ({_short(error)}); check the endpoint",
         )
-    return VideoError(type(error).__name__, f"{video_uri}: {_one_line(error)}")
+    return VideoError(type(error).__name__, f"{video_uri}: {_short(error)}")
 
 
 def _refused(error: Exception) -> bool:
@@ -60,17 +60,17 @@ def _unreadable(error: av.FFmpegError, video_uri: str) -> VideoError:
         fs, path = url_to_fs(video_uri)
         head = fs.cat_file(path, start=0, end=64)
     except Exception as problem:
-        return VideoError("Unreachable", f"{video_uri}: cannot be read ({_one_line(problem)})")
+        return VideoError("Unreachable", f"{video_uri}: cannot be read ({_short(problem)})")
     if not head:
         return VideoError("EmptyFile", f"{video_uri}: the file is empty; download it again")
     is_video = head[4:8] == b"ftyp" or head[:4] == b"\x1aE\xdf\xa3" or head[8:12] == b"AVI "
     if is_video:
         return VideoError(
             "TruncatedFile",
-            f"{video_uri}: the file is cut off or damaged ({_one_line(error)}); download it again",
+            f"{video_uri}: the file is cut off or damaged ({_short(error)}); download it again",
         )
-    return VideoError("NotAVideo", f"{video_uri}: not a video ({_one_line(error)})")
+    return VideoError("NotAVideo", f"{video_uri}: not a video ({_short(error)})")
 
 
-def _one_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+def _short(error: Exception) -> str:
+    return one_line(error)[:200]

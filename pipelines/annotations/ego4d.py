@@ -12,9 +12,10 @@ from pipelines.annotations import Annotations, AnnotationsError
 from pipelines.annotations.ego4d_actions import Span, read_actions
 from pipelines.annotations.ego4d_metadata import VideoMetadata, VideoTable, read_metadata
 from pipelines.annotations.ego4d_narrations import read_narrations
-from pipelines.annotations.files import base_name, is_file, join, parent
+from pipelines.annotations.files import base_name, is_file, parent
 from pipelines.annotations.rows import Collector, wanted_split
 from pipelines.annotations.videos import list_videos
+from pipelines.storage import join
 
 FILES = {
     "actions": ("fho_main.json",),

@@ -20,11 +20,12 @@ from pydantic import (
 )
 
 from pipelines.annotations import Annotations, AnnotationsError
-from pipelines.annotations.files import base_name, is_file, join
+from pipelines.annotations.files import base_name, is_file
 from pipelines.annotations.rows import SPLITS, Collector, explain, wanted_split
 from pipelines.annotations.tables import Row, read_csv
 from pipelines.annotations.videos import VideoListing, list_videos
 from pipelines.records import Clip
+from pipelines.storage import join
 
 FILES = {
     "train": "EPIC_100_train.csv",

@@ -10,6 +10,7 @@ import fsspec
 from fsspec.core import url_to_fs
 
 from pipelines.annotations import AnnotationsError
+from pipelines.records import one_line
 
 
 @contextmanager
@@ -25,7 +26,7 @@ def reporting(url: str) -> Iterator[None]:
     except FileNotFoundError as error:
         raise AnnotationsError(f"{url}: no such file or folder") from error
     except Exception as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = one_line(error)
         raise AnnotationsError(f"{url}: cannot be read ({reason})") from error
 
 
@@ -47,10 +48,6 @@ def is_file(url: str) -> bool:
     with reporting(url):
         fs, path = url_to_fs(url)
         return bool(fs.isfile(path))
-
-
-def join(folder: str, name: str) -> str:
-    return f"{folder}{name}" if folder.endswith("/") else f"{folder}/{name}"
 
 
 def parent(url: str) -> str:

@@ -19,11 +19,12 @@ from pydantic import (
 )
 
 from pipelines.annotations import Annotations, AnnotationsError
-from pipelines.annotations.files import base_name, is_file, join
+from pipelines.annotations.files import base_name, is_file
 from pipelines.annotations.rows import SPLITS, Collector, explain
 from pipelines.annotations.tables import Row, read_csv, read_jsonl
 from pipelines.annotations.videos import VideoListing, list_videos
 from pipelines.records import Clip
+from pipelines.storage import join
 
 CAPTIONS = ("captions.csv", "captions.jsonl")
 """Taken as the captions where they stand beside the videos."""

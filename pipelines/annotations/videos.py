@@ -10,7 +10,8 @@ from functools import cached_property
 from fsspec.core import url_to_fs
 
 from pipelines.annotations import AnnotationsError
-from pipelines.annotations.files import join, reporting
+from pipelines.annotations.files import reporting
+from pipelines.storage import join
 
 EXTENSIONS = frozenset({".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v", ".mpg", ".ts"})
 
