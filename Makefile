@@ -40,6 +40,10 @@ $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints.txt
 	  || { echo 'error: MediaPipe or OpenCV misses a system library; on Debian: apt-get install libgl1 libegl1 libgles2 libglib2.0-0'; exit 1; }
 	touch $@
 
-$(VENV)/.installed-dev: $(VENV)/.installed
+$(VENV)/.installed-model: $(VENV)/.installed
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[model]'
+	touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed-model
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $@

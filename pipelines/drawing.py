@@ -29,10 +29,7 @@ def draw_hands(
         detected: (2,) bool.
         mask: (H, W) bool.
     """
-    canvas = frame.copy()
-    canvas[mask] = (0.65 * canvas[mask] + 0.35 * np.array(MASK_TINT)).astype(np.uint8)
-    outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
-    cv2.drawContours(canvas, outline, -1, MASK_TINT, 1, cv2.LINE_AA)
+    canvas = outline_mask(frame, mask)
     height, width = frame.shape[:2]
     for hand, colour in enumerate((LEFT, RIGHT)):
         if not detected[hand]:
@@ -42,6 +39,20 @@ def draw_hands(
             cv2.line(canvas, points[a].tolist(), points[b].tolist(), colour, 1, cv2.LINE_AA)
         for point in points:
             cv2.circle(canvas, point.tolist(), 2, colour, -1, cv2.LINE_AA)
+    return canvas
+
+
+def outline_mask(frame: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Draw a mask as a tint with an outline.
+
+    Args:
+        frame: (H, W, 3) uint8 RGB.
+        mask: (H, W) bool.
+    """
+    canvas = frame.copy()
+    canvas[mask] = (0.65 * canvas[mask] + 0.35 * np.array(MASK_TINT)).astype(np.uint8)
+    outline, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)
+    cv2.drawContours(canvas, outline, -1, MASK_TINT, 1, cv2.LINE_AA)
     return canvas
 
 

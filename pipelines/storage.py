@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from pathlib import Path
 
 import fsspec
 from fsspec.core import url_to_fs
@@ -74,3 +75,12 @@ def remove(url: str) -> None:
     fs, path = url_to_fs(url)
     if fs.exists(path):
         fs.rm(path, recursive=True)
+
+
+def fetch_folder(url: str, scratch: Path) -> Path:
+    """A local folder with what lies below a URL: the folder itself, or a copy in `scratch`."""
+    fs, path = url_to_fs(url)
+    if isinstance(fs, LocalFileSystem):
+        return Path(path)
+    fs.get(path, str(scratch / "copy"), recursive=True)
+    return scratch / "copy"

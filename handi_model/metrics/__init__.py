@@ -1,0 +1,1 @@
+"""What a generated clip is measured by, one idea a module."""

@@ -1,0 +1,359 @@
+"""HandiPipeline: from an image and an instruction to a clip, as a diffusers pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, DPMSolverMultistepScheduler
+from diffusers.utils import BaseOutput
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from tqdm.auto import tqdm
+from transformers import CLIPTextModel, CLIPTokenizer
+
+from handi_model.areas import motion_areas
+from handi_model.compose import feathered, overwrite
+from handi_model.config import Stage
+from handi_model.latents import (
+    area_channel,
+    decode_latents,
+    empty_mask_latent,
+    encode_frames,
+)
+from handi_model.request import (
+    LONGEST_CLIP,
+    Request,
+    check_count,
+    check_generators,
+    check_guidance,
+    check_prompts,
+    check_size,
+    one_each,
+    read_area,
+    read_scene,
+)
+from handi_model.sampling import Condition, denoise
+from handi_model.unet import HandiUNet
+
+StepCallback = Callable[["HandiPipeline", int, int, dict[str, Any]], dict[str, Any] | None]
+OUTPUT_TYPES = ("np", "pil", "pt", "latent")
+
+
+@dataclass
+class HandiOutput(BaseOutput):
+    """What `HandiPipeline` gives.
+
+    Attributes:
+        frames: one entry a clip, of the type asked for: `np` (L, H, W, 3) float32 in [0, 1], `pt`
+            (L, 3, H, W) float32 in [0, 1], `pil` a list of L images, `latent` (C, L, h, w), which
+            is not overwritten outside of the motion area.
+        masks: (B, H, W) float32 in [0, 1]: the motion area. Where it is 0 every frame is the input
+            image; it lies between 0 and 1 on a feathered edge only.
+    """
+
+    frames: list[Any]
+    masks: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class _Encoded:
+    """What both stages share: (B, T, D) texts, (B, C, h, w) image latents, guidance scales."""
+
+    text: Tensor
+    unconditional: Tensor
+    image_latent: Tensor
+    guidance_scale: Tensor
+
+    def condition(self, areas: Tensor) -> Condition:
+        """Under (B, H, W) areas."""
+        cells = area_channel(areas, (self.image_latent.shape[2], self.image_latent.shape[3]))
+        plain = Condition(self.text, self.image_latent, cells.to(self.image_latent.dtype))
+        return plain.guided(self.unconditional, self.guidance_scale)
+
+
+class HandiPipeline(DiffusionPipeline):
+    """Two-stage sampling: the motion area first, then the clip inside it.
+
+    Args:
+        residual: what the network denoises, see `ModelConfig.residual`.
+        num_frames, guidance_scale, num_inference_steps: defaults of a call.
+    """
+
+    model_cpu_offload_seq = "text_encoder->unet->vae"
+
+    vae: AutoencoderKL
+    text_encoder: CLIPTextModel
+    tokenizer: CLIPTokenizer
+    unet: HandiUNet
+    scheduler: DPMSolverMultistepScheduler
+
+    def __init__(
+        self,
+        vae: AutoencoderKL,
+        text_encoder: CLIPTextModel,
+        tokenizer: CLIPTokenizer,
+        unet: HandiUNet,
+        scheduler: DPMSolverMultistepScheduler,
+        residual: bool = False,
+        num_frames: int = 16,
+        guidance_scale: float = 9.0,
+        num_inference_steps: int = 25,
+    ) -> None:
+        super().__init__()
+        self.register_modules(
+            vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
+        )
+        self.register_to_config(
+            residual=residual,
+            num_frames=num_frames,
+            guidance_scale=guidance_scale,
+            num_inference_steps=num_inference_steps,
+        )
+
+    @property
+    def latent_factor(self) -> int:
+        """Pixels a side of one latent cell."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def resolution(self) -> int:
+        """Side of the frames that the model was made for, pixels."""
+        return int(self.unet.config.sample_size * self.latent_factor)
+
+    @property
+    def pixel_multiple(self) -> int:
+        """Height and width must be multiples of this."""
+        return int(self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any,
+        prompt: str | list[str],
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        num_inference_steps: int | None = None,
+        mask_steps: int | None = None,
+        guidance_scale: float | list[float] | None = None,
+        negative_prompt: str = "",
+        mask: Any = None,
+        mask_threshold: float = 0.5,
+        mask_radius: int | None = None,
+        feather: int = 0,
+        output_type: str = "np",
+        decode_chunk_size: int = 16,
+        callback_on_step_end: StepCallback | None = None,
+        return_dict: bool = True,
+    ) -> HandiOutput:
+        """Generate clips.
+
+        Args:
+            image: the scene: a PIL image, an (H, W, 3) array (uint8, or float in [0, 1]), a
+                (3, H, W) tensor in [0, 1], or a list with one for each prompt. It is scaled down,
+                never up, and its middle is cut to the clip's shape.
+            prompt: an instruction, or a list of them.
+            num_frames: frames of a clip, from 2; default the model's.
+            height, width: of the clip, pixels; default the model's resolution.
+            generator: seeds the noise. A list gives each clip its own, and a clip then does not
+                depend on its neighbours.
+            num_inference_steps: denoising steps of stage 2; default the model's.
+            mask_steps: denoising steps of stage 1; default as many as stage 2.
+            guidance_scale: of both stages, from 1 (none); a list gives each clip its own.
+            negative_prompt: what guidance moves away from.
+            mask: the motion area, white or 1 inside: skips stage 1. A PIL image, an (H, W) array
+                or tensor, or a list with one for each prompt; cut as the image is.
+            mask_threshold: a predicted pixel at or above it belongs to the motion area, (0, 1).
+            mask_radius: of the disc that cleans the predicted area, pixels; default 1/85 of the
+                shorter side (3 at 256); 0 does not clean.
+            feather: width of the soft edge inside the motion area, pixels.
+            output_type: `np`, `pil`, `pt` or `latent`.
+            decode_chunk_size: frames that the autoencoder decodes at a time.
+            callback_on_step_end: called as `f(pipe, step, timestep, {"latents": ..., "stage":
+                ...})` after each step, counted over both stages; a `latents` in the dict that it
+                returns replaces them. What it raises ends the call.
+            return_dict: False gives the tuple of the output's fields, as in diffusers.
+
+        Raises:
+            ValueError: for an argument that cannot be met, in one line that names it.
+        """
+        if output_type not in OUTPUT_TYPES:
+            raise ValueError(f"output_type: {output_type!r} is none of {', '.join(OUTPUT_TYPES)}")
+        check_count("feather", feather, 0, 8192, "pixels")
+        request = self.check(
+            image,
+            prompt,
+            num_frames=num_frames,
+            height=height,
+            width=width,
+            generator=generator,
+            num_inference_steps=num_inference_steps,
+            mask_steps=mask_steps,
+            guidance_scale=guidance_scale,
+            negative_prompt=negative_prompt,
+            mask=mask,
+        )
+        scenes = torch.from_numpy(request.scenes).to(self._execution_device).permute(0, 3, 1, 2)
+        encoded = self._encode(request, scenes)
+        mask_noise, video_noise = self._noise(encoded.image_latent, request)
+        steps = request.num_inference_steps
+        before = request.mask_steps if request.areas is None else 0
+
+        with self.progress_bar(total=before + steps) as bar:
+
+            def sample(stage: Stage, noise: Tensor, areas: Tensor) -> Tensor:
+                first, count = (0, before) if stage == "mask" else (before, steps)
+                watch = _watch(self, bar, callback_on_step_end, stage, first)
+                condition = encoded.condition(areas)
+                return denoise(self.unet, self.scheduler, noise, condition, stage, count, watch)
+
+            if request.areas is None:
+                prior = self.unet.prior.expand(len(scenes), -1, -1)
+                mask_latent = sample("mask", mask_noise, prior)
+                if self.config.residual:
+                    empty = empty_mask_latent(self.vae, *request.size)
+                    mask_latent = mask_latent + empty[:, None].to(mask_latent)
+                areas = motion_areas(
+                    self.vae, mask_latent, mask_threshold, mask_radius, decode_chunk_size
+                )
+            else:
+                areas = request.areas
+            latents = sample("video", video_noise, torch.from_numpy(areas).to(scenes.device))
+        if self.config.residual:
+            latents = latents + encoded.image_latent[:, :, None]
+        masks = np.stack([feathered(area, feather) for area in areas])
+        if output_type == "latent":
+            frames: list[Any] = list(latents)
+        else:
+            decoded = decode_latents(self.vae, latents, decode_chunk_size).float() * 0.5 + 0.5
+            clips = overwrite(decoded.clamp(0, 1), scenes, torch.from_numpy(masks).to(decoded))
+            frames = _as_type(clips, output_type)
+        self.maybe_free_model_hooks()
+        output = HandiOutput(frames, masks)
+        return output if return_dict else output.to_tuple()
+
+    def check(
+        self,
+        image: Any,
+        prompt: str | list[str],
+        *,
+        num_frames: int | None = None,
+        height: int | None = None,
+        width: int | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        num_inference_steps: int | None = None,
+        mask_steps: int | None = None,
+        guidance_scale: float | list[float] | None = None,
+        negative_prompt: str = "",
+        mask: Any = None,
+    ) -> Request:
+        """Check the arguments of a call without running it.
+
+        Raises:
+            ValueError: as the call would.
+        """
+        prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
+        check_prompts(prompts, negative_prompt, self.tokenizer)
+        count = len(prompts)
+        config = self.config
+        frames = config.num_frames if num_frames is None else num_frames
+        steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        scale = config.guidance_scale if guidance_scale is None else guidance_scale
+        size = check_size(
+            self.resolution if height is None else height,
+            self.resolution if width is None else width,
+            self.pixel_multiple,
+        )
+        most = self.scheduler.config.num_train_timesteps
+        return Request(
+            prompts=prompts,
+            negative_prompt=negative_prompt,
+            scenes=np.stack([read_scene(one, *size) for one in one_each("image", image, count)]),
+            areas=None
+            if mask is None
+            else np.stack([read_area(one, *size) for one in one_each("mask", mask, count)]),
+            num_frames=check_count("num_frames", frames, 2, LONGEST_CLIP, "frames"),
+            num_inference_steps=check_count("num_inference_steps", steps, 1, most, "steps"),
+            mask_steps=check_count(
+                "mask_steps", steps if mask_steps is None else mask_steps, 1, most, "steps"
+            ),
+            generators=check_generators(generator, count),
+            guidance_scale=check_guidance(scale, count),
+        )
+
+    def encode_prompt(self, prompts: list[str]) -> Tensor:
+        """Embed instructions: (B, T, D), padded to the longest that the model reads."""
+        tokens = self.tokenizer(
+            prompts,
+            padding="max_length",
+            max_length=self.tokenizer.model_max_length,
+            truncation=True,
+            return_tensors="pt",
+        )
+        embedded: Tensor = self.text_encoder(tokens.input_ids.to(self._execution_device))[0]
+        return embedded.to(self.unet.dtype)
+
+    def _encode(self, request: Request, scenes: Tensor) -> _Encoded:
+        """Encode instructions and images, once for both stages."""
+        text = self.encode_prompt([*request.prompts, request.negative_prompt])
+        latents = encode_frames(self.vae, (scenes * 2 - 1)[:, None])
+        return _Encoded(
+            text[:-1],
+            text[-1:].expand_as(text[:-1]),
+            latents[:, :, 0].to(self.unet.dtype),
+            request.guidance_scale.to(scenes.device),
+        )
+
+    def _noise(self, image_latent: Tensor, request: Request) -> tuple[Tensor, Tensor]:
+        """(B, C, L, h, w) noise of both stages, clip after clip, so that each is as if alone.
+
+        Both are drawn even where stage 1 is skipped: the clip under a mask does not depend on who
+        drew the mask.
+        """
+        batch, channels, height, width = image_latent.shape
+        shape = (2, channels, request.num_frames, height, width)
+        generators: Sequence[torch.Generator | None] = request.generators or [None] * batch
+        noise = torch.stack(
+            [
+                torch.randn(shape, generator=one, device=one.device if one else None).to(
+                    image_latent
+                )
+                for one in generators
+            ]
+        )
+        return noise[:, 0], noise[:, 1]
+
+
+def _watch(
+    pipe: HandiPipeline, bar: tqdm, callback: StepCallback | None, stage: Stage, first: int
+) -> Callable[[int, Tensor, Tensor], Tensor]:
+    """Move the bar and call the user's callback after each step of a stage."""
+
+    def on_step(index: int, timestep: Tensor, latents: Tensor) -> Tensor:
+        bar.update()
+        if callback is None:
+            return latents
+        state = {"latents": latents, "stage": stage}
+        changed = callback(pipe, first + index, int(timestep), state) or {}
+        replaced: Tensor = changed.get("latents", latents)
+        return replaced
+
+    return on_step
+
+
+def _as_type(clips: Tensor, output_type: str) -> list[Any]:
+    """(B, L, 3, H, W) in [0, 1] -> one entry a clip, of the type asked for."""
+    clips = clips.cpu()
+    if output_type == "pt":
+        return list(clips)
+    arrays = list(clips.permute(0, 1, 3, 4, 2).numpy())
+    if output_type == "np":
+        return arrays
+    eight_bit = [np.round(clip * 255).astype(np.uint8) for clip in arrays]
+    return [[Image.fromarray(frame) for frame in clip] for clip in eight_bit]

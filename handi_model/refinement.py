@@ -1,0 +1,87 @@
+"""L_HR of a half-denoised clip: decode around the hands, find the joints, compare (eq. 5).
+
+The detector looks inside the regions of the true joints, so that no non-maximum suppression stands
+in the graph: the gradient goes from the joints through the detector and the decoder to the latent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+
+from handi_model.economy import hand_windows, random_frames_with_hands
+from handi_model.hands import HandDetector, regions_from_joints
+from handi_model.latents import decode_pictures
+from handi_model.losses import hand_refinement_loss
+
+
+@dataclass(frozen=True)
+class HandLoss:
+    """L_HR with its graph, and the share of the hands looked at that the presence gate passed."""
+
+    loss: Tensor
+    presence_gate: Tensor
+
+
+def decoded_hand_loss(
+    clean: Tensor,
+    joints: Tensor,
+    visible: Tensor,
+    vae: AutoencoderKL,
+    detector: HandDetector,
+    presence_threshold: float = 0.5,
+    frames: int | None = None,
+    window_margin: int | None = None,
+    generator: torch.Generator | None = None,
+) -> HandLoss:
+    """Estimate eq. 5 on the clips that a latent stands for.
+
+    Args:
+        clean: (B, C, L, h, w) recovered clean latent.
+        joints: (B, L, 42, 2) true joints, normalised to the frame; CPU.
+        visible: (B, L, 42) bool; CPU.
+        presence_threshold: a generated hand counts from this score on, [0, 1].
+        frames: of each clip, chosen at random among those with a hand; None takes all.
+        window_margin: latent cells decoded around a hand's region; None decodes whole frames.
+    """
+    latent_size = (clean.shape[3], clean.shape[4])
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    height, width = latent_size[0] * factor, latent_size[1] * factor
+    chosen, weight = random_frames_with_hands(visible, frames, generator)
+    joints = joints[torch.arange(len(joints))[:, None], chosen]
+    visible = visible[torch.arange(len(visible))[:, None], chosen]
+    regions = regions_from_joints(joints.flatten(0, 1), visible.flatten(0, 1), height, width)
+    regions = regions.unflatten(0, chosen.shape)
+    windows = hand_windows(regions, chosen, latent_size, factor, window_margin)
+    if windows is None:
+        return HandLoss(clean.sum() * 0.0, torch.tensor(torch.nan))
+
+    device = clean.device
+    pixels = decode_pictures(vae, windows.cut(clean)).float()
+    pixels = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    corner = windows.corners(factor)
+    where = tuple(windows.hands.T)
+    in_window = regions[where] - torch.cat([corner, torch.zeros_like(corner)], 1)
+    found, presence = detector.crop_landmarks(
+        pixels, windows.window_of.to(device), in_window.to(device)
+    )
+    found = (found + corner.to(device)[:, None]) / torch.tensor([width, height], device=device)
+    counted = presence.detach() >= presence_threshold
+
+    # Back to the layout of eq. 5, where a hand that is not counted is not visible.
+    where = tuple(index.to(device) for index in where)
+    layout = (*chosen.shape, 2, 21)
+    pred = found.new_zeros(*layout, 2).index_put(where, found).flatten(2, 3)
+    seen = torch.zeros(layout, dtype=torch.bool, device=device)
+    seen = seen.index_put(where, counted[:, None].expand(-1, 21)).flatten(2)
+    seen = seen & visible.to(device)
+    target = joints.to(device, pred.dtype)
+    of_clip = [
+        hand_refinement_loss(pred[i : i + 1], target[i : i + 1], seen[i : i + 1])
+        for i in range(len(pred))
+    ]
+    loss = (torch.stack(of_clip) * weight.to(device)).mean()
+    return HandLoss(loss, counted.float().mean())

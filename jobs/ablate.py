@@ -1,0 +1,114 @@
+"""What the motion mask and the hand loss are each worth: the same training without them.
+
+python jobs/ablate.py --data out/sample64 --output out/ablation
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from handi_model.config import ModelConfig
+from handi_model.fitting import FitSettings
+from handi_model.hands import HandDetector
+from handi_model.hands.model_files import ModelFileError
+from handi_model.training import LossSettings
+from jobs.cli import load, stop
+from jobs.device import usable_device
+from jobs.fit_report import generate, mean_of, measure, picture
+from jobs.overfit import learn
+from jobs.tracking import track_run
+from pipelines.clip_files import encode_png
+from pipelines.storage import absolute, join, write_bytes
+from pipelines.training_clips import DatasetError, read_training_clips
+
+CONDITIONS = ("both", "without L_HR", "without mask")
+COLUMNS = {
+    "psnr": "PSNR inside the mask, dB",
+    "gain": "above the first frame, dB",
+    "mask_iou": "mask IoU",
+    "hs_err": "HS-Err",
+    "hand_recall": "hands found",
+    "joint_error": "joint distance",
+}
+
+
+class AblationSettings(BaseModel):
+    """Keys of the job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: str = Field(description="URL of the output of jobs/preprocess.py.")
+    output: str = Field(description="URL of the folder to write.")
+    clips: list[str] = Field([], description="Clip ids to learn; all of the data set by default.")
+    seeds: list[int] = Field([0, 1, 2], min_length=1, description="A training for each.")
+    resolution: int = Field(64, ge=16, description="Side of the frames, pixels.")
+    fit: FitSettings = FitSettings()
+    losses: LossSettings = LossSettings()
+    hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
+    device: str | None = Field(None, description="Torch device; a GPU where there is one.")
+    threads: int | None = Field(None, ge=1, description="CPU threads; one a core by default.")
+
+
+def main() -> None:
+    settings = load(AblationSettings, "ablate")
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    try:
+        settings.output = absolute(settings.output)
+        config = ModelConfig.of("tiny", resolution=settings.resolution)
+        clips = read_training_clips(settings.data, settings.clips, config.resolution)
+        device = usable_device(settings.device)
+        detector = HandDetector.load(settings.hand_model).to(device)
+    except (DatasetError, ModelFileError, ValueError) as error:
+        stop(str(error))
+    runs: dict[str, list[dict[str, float]]] = {}
+    for seed in settings.seeds:
+        for condition in CONDITIONS:
+            where = join(settings.output, f"{condition.replace(' ', '-')}-seed{seed}")
+            print(f"{condition}, seed {seed}")
+            fit_settings = settings.fit.model_copy(update={"seed": seed})
+            losses = settings.losses
+            if condition == "without L_HR":
+                losses = losses.model_copy(update={"eta": 0.0})
+            whole_frame = condition == "without mask"
+            if whole_frame:
+                fit_settings = stage_2_alone(fit_settings)
+            pipe, _ = learn(config, clips, detector, fit_settings, losses, device, whole_frame)
+            generated = generate(pipe, clips, seed, whole_frame)
+            rows = measure(generated, clips, detector)
+            write_bytes(f"{where}.png", encode_png(picture(generated, clips)))
+            runs.setdefault(condition, []).append(mean_of(rows))
+            write_bytes(join(settings.output, "runs.json"), json.dumps(runs, indent=2).encode())
+    text = table(runs)
+    write_bytes(join(settings.output, "table.md"), text.encode())
+    print(text)
+    track_run("ablation", settings, {}, [join(settings.output, "table.md")])
+
+
+def stage_2_alone(settings: FitSettings) -> FitSettings:
+    """As many steps of stage 2 as the whole cycle gives it."""
+    share = settings.cycle.count("video") / len(settings.cycle)
+    return settings.model_copy(update={"cycle": ["video"], "steps": round(settings.steps * share)})
+
+
+def table(runs: dict[str, list[dict[str, float]]]) -> str:
+    """Mean and standard deviation over the seeds, as Markdown."""
+    lines = [
+        f"| | {' | '.join(COLUMNS.values())} |",
+        f"|---|{'---|' * len(COLUMNS)}",
+    ]
+    for condition, results in runs.items():
+        cells = []
+        for name in COLUMNS:
+            values = np.array([result[name] for result in results])
+            cells.append(f"{values.mean():.3g} ± {values.std(ddof=len(values) > 1):.2g}")
+        lines.append(f"| {condition} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

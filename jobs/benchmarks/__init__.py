@@ -1,0 +1,1 @@
+"""The benchmarks, each a module with its `Settings` and `measure(settings) -> figures`."""

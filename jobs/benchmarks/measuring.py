@@ -1,0 +1,127 @@
+"""Clock, memory and ceiling of the machine that a benchmark runs on."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import torch
+
+Result = TypeVar("Result")
+DType = Literal["float32", "bfloat16", "float16"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+CEILING_SIDE = {"cuda": 8192, "cpu": 1024}
+"""Side of the matrices whose product shows the ceiling."""
+CEILING_S = {"cuda": 0.5, "cpu": 1.0}
+"""How long to multiply them, seconds."""
+
+
+def checked_device(name: str | None) -> torch.device:
+    """The device asked for; by default a GPU where there is one.
+
+    Raises:
+        ValueError: if the device is not there.
+    """
+    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device: cuda asked for, and torch sees no GPU; give --device cpu")
+    return device
+
+
+def machine(device: torch.device) -> dict[str, Any]:
+    """What the figures were measured on: device, threads, and versions."""
+    import diffusers
+    import transformers
+
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "diffusers": diffusers.__version__,
+        "transformers": transformers.__version__,
+    }
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else _processor()
+    return {
+        "device": device.type,
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "versions": versions,
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor()
+
+
+def wait_for(device: torch.device) -> None:
+    """Wait until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(
+    call: Callable[[], Result], device: torch.device, repeats: int, warm_up: int
+) -> tuple[list[float], Result]:
+    """Seconds of each of `repeats` calls, after `warm_up` calls outside of the clock.
+
+    Returns:
+        The seconds, and the last call's result.
+    """
+    for _ in range(warm_up):
+        call()
+    seconds = []
+    for _ in range(repeats):
+        wait_for(device)
+        began = time.perf_counter()
+        result = call()
+        wait_for(device)
+        seconds.append(time.perf_counter() - began)
+    return seconds, result
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin a new peak for `peak_memory_gb`."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return
+    try:
+        # "5" resets the peak of the resident set (proc(5)).
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def peak_memory_gb(device: torch.device) -> float | None:
+    """Most memory since the reset: tensors on a GPU, the process's resident set on a processor.
+
+    None where the system does not tell.
+    """
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    kib = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
+    return kib[0] * 1024 / 1e9 if kib else None
+
+
+def ceiling_tflops(device: torch.device, dtype: torch.dtype) -> float:
+    """Operations a second of large matrix products, in TFLOP/s: the best of the tries."""
+    side = CEILING_SIDE[device.type]
+    left, right = (torch.randn(side, side, device=device, dtype=dtype) for _ in range(2))
+    best, began = float("inf"), time.perf_counter()
+    torch.mm(left, right)
+    while time.perf_counter() - began < CEILING_S[device.type]:
+        seconds, _ = timed(lambda: torch.mm(left, right), device, 1, 0)
+        best = min(best, *seconds, float("inf"))
+    return 2 * side**3 / best / 1e12

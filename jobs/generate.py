@@ -1,0 +1,164 @@
+"""Generate a clip from an image and an instruction.
+
+python jobs/generate.py --model RUN/model --image scene.jpg --prompt "open drawer" --output clips
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from pydantic import BaseModel, ConfigDict, Field
+
+from handi_model.pipeline import HandiOutput, HandiPipeline
+from jobs.cli import load, stop
+from jobs.device import usable_device
+from pipelines.clip_files import clip_strip, eight_bit, encode_gif, encode_mp4, encode_png
+from pipelines.records import one_line
+from pipelines.storage import absolute, fetch_folder, join, read_bytes, write_bytes
+
+CALL = {
+    "num_frames",
+    "height",
+    "width",
+    "num_inference_steps",
+    "mask_steps",
+    "guidance_scale",
+}
+"""Keys that go to the pipeline as they are; what is not given is the model's own."""
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+class GenerateSettings(BaseModel):
+    """Keys of the job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(description="URL of a saved pipeline's folder, or a hub id.")
+    image: str = Field(description="URL of the picture of the scene.")
+    prompt: str = Field(description="What the hands should do, such as 'open the drawer'.")
+    output: str = Field(description="URL of the folder to write.")
+    name: str | None = Field(
+        None, description="Name of the files; the instruction and the seed by default."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the noise.")
+    num_frames: int | None = Field(None, description="Frames; the model's own by default.")
+    height: int | None = Field(None, description="Height, pixels; the model's own by default.")
+    width: int | None = Field(None, description="Width, pixels; the model's own by default.")
+    num_inference_steps: int | None = Field(
+        None, description="Denoising steps of the clip; the model's own by default."
+    )
+    mask_steps: int | None = Field(
+        None, description="Denoising steps of the motion area; as many as the clip by default."
+    )
+    guidance_scale: float | None = Field(
+        None, description="Classifier-free guidance, from 1 (none); the model's own by default."
+    )
+    mask: str | None = Field(
+        None, description="URL of a picture of the motion area, white inside: skips stage 1."
+    )
+    feather: int = Field(0, description="Soft edge inside the motion area, pixels.")
+    fps: float = Field(8.0, gt=0, le=120, description="Frames a second of the files.")
+    device: str | None = Field(None, description="Torch device; a GPU where there is one.")
+    dtype: Literal["float32", "bfloat16", "float16"] = Field(
+        "float32", description="Type of the weights."
+    )
+
+
+def main() -> None:
+    settings = load(GenerateSettings, "generate")
+    try:
+        settings.output = absolute(settings.output)
+        device = usable_device(settings.device)
+        scene = open_picture("image", settings.image)
+        mask = open_picture("mask", settings.mask) if settings.mask else None
+        pipe = open_pipeline(settings.model, DTYPES[settings.dtype], device)
+        asked = settings.model_dump(include=CALL)
+        request = pipe.check(scene, settings.prompt, mask=mask, **asked)
+        generator = torch.Generator().manual_seed(settings.seed)
+        began = time.perf_counter()
+        out = pipe(
+            scene,
+            settings.prompt,
+            mask=mask,
+            generator=generator,
+            feather=settings.feather,
+            **asked,
+        )
+    except ValueError as error:
+        stop(one_line(error))
+    used = {
+        **settings.model_dump(),
+        **{name: getattr(request, name) for name in CALL - {"height", "width", "guidance_scale"}},
+        "height": request.size[0],
+        "width": request.size[1],
+        "guidance_scale": float(request.guidance_scale[0]),
+        "device": str(device),
+        "seconds": round(time.perf_counter() - began, 2),
+        "versions": {name: version(name) for name in ("handi", "torch", "diffusers")},
+    }
+    for url in write_clip(settings, out, request.scenes[0], used):
+        print(url)
+
+
+def open_picture(key: str, url: str) -> Image.Image:
+    """Read a picture.
+
+    Raises:
+        ValueError: if it cannot be read or is no picture.
+    """
+    try:
+        picture = Image.open(io.BytesIO(read_bytes(url)))
+        picture.load()
+    except UnidentifiedImageError:
+        raise ValueError(f"{key}: {url} is not a picture; give a JPEG or a PNG") from None
+    except Exception as error:
+        raise ValueError(f"{key}: {url} cannot be read: {one_line(error)}") from None
+    return picture
+
+
+def open_pipeline(model: str, dtype: torch.dtype, device: torch.device) -> HandiPipeline:
+    """Load a saved pipeline from a folder's URL or the hub.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            folder = fetch_folder(model, Path(scratch)) if "://" in model else model
+            pipe = HandiPipeline.from_pretrained(folder, torch_dtype=dtype)
+        except Exception as error:
+            raise ValueError(f"model: {model} cannot be loaded: {one_line(error)}") from None
+    return pipe.to(device)
+
+
+def write_clip(
+    settings: GenerateSettings, out: HandiOutput, scene: np.ndarray, used: dict[str, Any]
+) -> list[str]:
+    """Write video, GIF, mask, strip and settings side by side; gives their URLs."""
+    words = re.sub(r"[^a-z0-9]+", "-", settings.prompt.lower()).strip("-")[:60]
+    stem = join(settings.output, settings.name or f"{words}-seed{settings.seed}")
+    frames, mask = eight_bit(out.frames[0]), out.masks[0]
+    files = {
+        f"{stem}.mp4": encode_mp4(frames, settings.fps),
+        f"{stem}.gif": encode_gif(frames, settings.fps),
+        f"{stem}-mask.png": encode_png(eight_bit(mask)),
+        f"{stem}-strip.png": encode_png(clip_strip(frames, eight_bit(scene), mask > 0)),
+        f"{stem}.json": json.dumps(used, indent=2).encode(),
+    }
+    for url, data in files.items():
+        write_bytes(url, data)
+    return list(files)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+import pytest
+import torch
+
+from handi_model.fitting import FitSettings, fit
+from handi_model.training import LossSettings
+
+QUICK = FitSettings(
+    steps=9, batch_size=2, ramp_start=0.2, ramp_end=0.5, mask_every=2, mask_steps=1, warmup_steps=2
+)
+
+
+def run(pipe, clips, detector, settings=QUICK, **options):
+    seen = []
+    fit(
+        pipe,
+        clips,
+        detector,
+        LossSettings(decoded_frames=1),
+        settings,
+        lambda step, stage, result: seen.append((stage, float(result.loss))),
+        **options,
+    )
+    return seen
+
+
+def test_both_stages_train_in_turn_and_the_prior_is_the_mean_mask(fresh_tiny, two_clips, detector):
+    before = {name: weight.clone() for name, weight in fresh_tiny.unet.state_dict().items()}
+    seen = run(fresh_tiny, two_clips, detector)
+    assert [stage for stage, _ in seen] == ["mask", "video", "video"] * 3
+    prior = fresh_tiny.unet.prior
+    assert prior.max() > 0
+    assert float(prior.mean()) == pytest.approx(float(two_clips.mask.mean()), rel=1e-4)
+    after = fresh_tiny.unet.state_dict()
+    for stage in ("mask", "video"):
+        name = f"conv_out.{stage}.weight"
+        assert not torch.equal(before[name], after[name])
+
+
+def test_a_seed_gives_the_same_training(fresh_tiny, two_clips, detector):
+    start = {name: weight.clone() for name, weight in fresh_tiny.unet.state_dict().items()}
+    first = run(fresh_tiny, two_clips, detector)
+    fresh_tiny.unet.load_state_dict(start)
+    assert run(fresh_tiny, two_clips, detector) == first
+
+
+def test_training_lowers_the_loss(fresh_tiny, two_clips, detector):
+    settings = QUICK.model_copy(
+        update={"steps": 60, "cycle": ["video"], "ramp_start": 1.0, "ramp_end": 1.0}
+    )
+    seen = run(fresh_tiny, two_clips, detector, settings)
+    losses = [loss for _, loss in seen]
+    assert sum(losses[-15:]) < 0.7 * sum(losses[:15])
+
+
+def test_without_the_mask_stage_2_sees_an_area_that_covers_everything(
+    fresh_tiny, two_clips, detector
+):
+    areas = []
+    forward = fresh_tiny.unet.forward
+
+    def spy(noisy, timestep, text, image_latent, area, stage):
+        areas.append((stage, area))
+        return forward(noisy, timestep, text, image_latent, area, stage)
+
+    fresh_tiny.unet.forward = spy
+    settings = QUICK.model_copy(update={"steps": 2, "cycle": ["video"]})
+    run(fresh_tiny, two_clips, detector, settings, whole_frame=True)
+    assert [stage for stage, _ in areas] == ["video", "video"]
+    assert all((area == 1).all() for _, area in areas)

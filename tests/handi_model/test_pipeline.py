@@ -1,0 +1,204 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from handi_model import HandiPipeline
+
+STEPS = {"num_frames": 3, "num_inference_steps": 2}
+
+
+def seeded(*seeds: int) -> list[torch.Generator]:
+    return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+
+def test_a_clip_and_its_motion_area_come_out(tiny, scene):
+    out = tiny(scene, "open the drawer", generator=seeded(0), **STEPS)
+    (clip,) = out.frames
+    assert clip.shape == (3, 64, 64, 3)
+    assert clip.dtype == np.float32
+    assert clip.min() >= 0 and clip.max() <= 1
+    assert out.masks.shape == (1, 64, 64)
+    assert set(np.unique(out.masks)) <= {0, 1}
+
+
+def test_outside_the_motion_area_every_pixel_is_the_input_image(tiny, scene):
+    mask = np.zeros((64, 64), np.float32)
+    mask[10:30, 20:50] = 1
+    out = tiny(scene, "open the drawer", generator=seeded(0), mask=mask, **STEPS)
+    assert (out.masks[0] == mask).all()
+    outside = mask == 0
+    assert (out.frames[0][:, outside] == scene[outside]).all()
+    assert not np.allclose(out.frames[0][:, ~outside], scene[~outside], atol=0.02)
+
+
+def test_a_feathered_edge_lies_inside_the_motion_area(tiny, scene):
+    mask = np.zeros((64, 64), np.float32)
+    mask[10:40, 20:50] = 1
+    out = tiny(scene, "open the drawer", generator=seeded(0), mask=mask, feather=4, **STEPS)
+    assert (out.masks[0][mask == 0] == 0).all()
+    assert out.masks[0][25, 35] == 1
+    assert 0 < out.masks[0][10, 35] < 1
+    assert (out.frames[0][:, mask == 0] == scene[mask == 0]).all()
+
+
+def test_the_same_seed_gives_the_same_clip_and_another_seed_another(tiny, scene):
+    first, again, other = (
+        tiny(scene, "open the drawer", generator=seeded(s), **STEPS, output_type="latent").frames[0]
+        for s in (3, 3, 4)
+    )
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other, atol=0.1)
+
+
+def test_a_batch_gives_what_its_items_give_alone(tiny, scene):
+    images, prompts = [scene, scene[:, ::-1]], ["open the drawer", "lift box"]
+    scales = [2.0, 3.0]
+    together = tiny(
+        images,
+        prompts,
+        generator=seeded(1, 2),
+        guidance_scale=scales,
+        output_type="latent",
+        **STEPS,
+    )
+    for i in range(2):
+        alone = tiny(
+            images[i],
+            prompts[i],
+            generator=seeded(i + 1),
+            guidance_scale=scales[i],
+            output_type="latent",
+            **STEPS,
+        )
+        assert torch.allclose(together.frames[i], alone.frames[0], atol=1e-4)
+        assert (together.masks[i] == alone.masks[0]).all()
+
+
+def test_the_predicted_mask_given_back_gives_the_same_clip(tiny, scene):
+    first = tiny(scene, "open the drawer", generator=seeded(0), mask_radius=0, **STEPS)
+    again = tiny(scene, "open the drawer", generator=seeded(0), mask=first.masks[0], **STEPS)
+    assert np.allclose(first.frames[0], again.frames[0], atol=1e-5)
+
+
+def test_guidance_and_instruction_matter_once_the_text_has_weight(fresh_tiny, scene):
+    for name, weight in fresh_tiny.unet.named_parameters():
+        if "attn2.to_out" in name:
+            weight.data.normal_()
+
+    def latent(prompt, scale):
+        out = fresh_tiny(
+            scene,
+            prompt,
+            generator=seeded(0),
+            guidance_scale=scale,
+            output_type="latent",
+            **STEPS,
+        )
+        return out.frames[0]
+
+    plain = latent("open the drawer", 1.0)
+    assert not torch.allclose(plain, latent("open the drawer", 5.0), atol=1e-2)
+    assert not torch.allclose(plain, latent("lift box", 1.0), atol=1e-3)
+
+
+def test_progress_is_reported_over_both_stages_and_the_latents_can_be_changed(tiny, scene):
+    seen = []
+
+    def watch(pipe, step, timestep, state):
+        assert pipe is tiny
+        seen.append((step, state["stage"]))
+        return {"latents": state["latents"] * 0}
+
+    tiny(
+        scene,
+        "open the drawer",
+        mask_steps=1,
+        callback_on_step_end=watch,
+        **STEPS,
+    )
+    assert seen == [(0, "mask"), (1, "video"), (2, "video")]
+
+
+def test_a_given_mask_skips_the_first_stage(tiny, scene):
+    stages = []
+    tiny(
+        scene,
+        "open the drawer",
+        mask=Image.new("L", (64, 64), 255),
+        callback_on_step_end=lambda pipe, step, t, state: stages.append(state["stage"]),
+        **STEPS,
+    )
+    assert stages == ["video", "video"]
+
+
+def test_each_output_type(tiny, scene):
+    def frames(kind):
+        return tiny(scene, "lift box", generator=seeded(0), output_type=kind, **STEPS).frames[0]
+
+    arrays = frames("np")
+    assert torch.equal(frames("pt"), torch.from_numpy(arrays).permute(0, 3, 1, 2))
+    pictures = frames("pil")
+    assert [picture.size for picture in pictures] == [(64, 64)] * 3
+    assert np.abs(np.asarray(pictures[1]) / 255 - arrays[1]).max() <= 0.5 / 255 + 1e-6
+    assert frames("latent").shape == (16, 3, 8, 8)
+
+
+def test_a_saved_pipeline_opens_again_and_gives_the_same_clip(tiny, scene, tmp_path):
+    tiny.unet.prior.fill_(0.25)
+    tiny.save_pretrained(tmp_path)
+    assert (tmp_path / "model_index.json").exists()
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".bin", ".pt", ".pkl")]
+    opened = HandiPipeline.from_pretrained(tmp_path)
+    opened.set_progress_bar_config(disable=True)
+    assert opened.config.residual == tiny.config.residual
+    assert opened.config.guidance_scale == tiny.config.guidance_scale
+    call = {"output_type": "latent", **STEPS}
+    first = tiny(scene, "lift box", generator=seeded(5), **call)
+    again = opened(scene, "lift box", generator=seeded(5), **call)
+    assert torch.equal(first.frames[0], again.frames[0])
+    assert (first.masks == again.masks).all()
+    tiny.unet.prior.zero_()
+
+
+def test_half_precision(fresh_tiny, scene):
+    half = fresh_tiny.to("cpu", torch.bfloat16)
+    out = half(scene, "lift box", generator=seeded(0), **STEPS)
+    assert out.frames[0].dtype == np.float32
+    assert np.isfinite(out.frames[0]).all()
+
+
+def test_larger_frames_than_trained_on(tiny, scene):
+    large = np.kron(scene, np.ones((2, 2, 1), np.float32))
+    out = tiny(large, "lift box", height=96, width=128, generator=seeded(0), **STEPS)
+    assert out.frames[0].shape == (3, 96, 128, 3)
+    assert out.masks.shape == (1, 96, 128)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"prompt": " "}, "prompt: ' ' is no instruction"),
+        ({"prompt": "cut " * 200}, "prompt: .* tokens, and the model reads"),
+        ({"prompt": []}, "prompt: the list is empty"),
+        ({"image": np.zeros((40, 80, 3), np.float32)}, "image: 80x40 pixels are too small"),
+        ({"image": np.full((64, 64, 3), 200.0)}, "image: float64 values must lie in"),
+        ({"image": "scene.png"}, "image: str is no picture"),
+        ({"height": 65}, "height: 65 is not a multiple of 16; take 64 or 80"),
+        ({"width": 8}, "width: 8 is outside"),
+        ({"num_frames": 1}, "num_frames: 1 is outside of 2 to 256 frames"),
+        ({"num_frames": 2.5}, "num_frames: 2.5 is not a whole number"),
+        ({"num_inference_steps": 0}, "num_inference_steps: 0 is outside"),
+        ({"mask_steps": 1001}, "mask_steps: 1001 is outside"),
+        ({"guidance_scale": 0.5}, "guidance_scale: 0.5 is not a number from 1"),
+        ({"guidance_scale": [1.0, 2.0]}, "guidance_scale: 2 for 1 prompts"),
+        ({"generator": 7}, "generator: 7 is no torch.Generator"),
+        ({"mask": np.zeros((32, 32), np.float32)}, "mask: 32x32 pixels are too small"),
+        ({"output_type": "mp4"}, "output_type: 'mp4' is none of"),
+        ({"feather": -1}, "feather: -1 is outside"),
+    ],
+)
+def test_what_cannot_be_met_is_refused_in_one_line_that_names_it(tiny, scene, changes, line):
+    with pytest.raises(ValueError, match=line) as refused:
+        tiny(**{"image": scene, "prompt": "lift box", **changes})
+    assert "\n" not in str(refused.value)
