@@ -9,7 +9,6 @@ untrained HandiUNet gives exactly what the checkpoint it started from gives.
 from __future__ import annotations
 
 import inspect
-import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,11 @@ from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers import Transformer2DModel
 from diffusers.models.transformers.transformer_temporal import TransformerTemporalModel
-from huggingface_hub import snapshot_download
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from handi_model.config import STAGES, ModelConfig, Stage
+from handi_model.text_to_video import check_topology, read_weights, unet_folder
 
 CHECKPOINTED = (ResnetBlock2D, TemporalConvLayer, Transformer2DModel, TransformerTemporalModel)
 """What gradient checkpointing computes anew in the backward pass: the layers of every block."""
@@ -38,20 +35,12 @@ ENDS = ("conv_in.weight", "conv_in.bias", "conv_out.weight", "conv_out.bias")
 STAGE_PROJ = "time_embedding.cond_proj.weight"
 """The backbone's weight that takes the stage, which a plain UNet does not have."""
 
-WEIGHTS = "diffusion_pytorch_model.safetensors"
-"""diffusers' name of a model's weights; sharded ones are listed in `WEIGHTS.index.json`."""
-
-PUBLISHED = [
-    "unet/config.json",
-    f"unet/{WEIGHTS}",
-    f"unet/{WEIGHTS}.index.json",
-    "unet/diffusion_pytorch_model-*.safetensors",
-]
-"""What is read of a checkpoint on the hub."""
-
 
 class HandiUNet(ModelMixin, ConfigMixin):
     """Two-stage 3D UNet (Li, Cao and Corso, section 3) over one shared backbone.
+
+    A step leaves the other stage's first and last convolution without a gradient, so
+    `DistributedDataParallel` needs `find_unused_parameters=True`.
 
     Args: the fields of `ModelConfig` of the same name; `sample_size` is the side of the latent
         that the prior is stored at.
@@ -140,12 +129,12 @@ class HandiUNet(ModelMixin, ConfigMixin):
             ValueError: if there is no such checkpoint, its weights are pickled or incomplete, or
                 its topology is another one; the line names the first difference.
         """
-        root = _unet_folder(folder)
+        root = unet_folder(folder)
         # Its memory is the checkpoint's: nothing is drawn at random only to be overwritten.
         with torch.device("meta"):
             unet = cls.of(config)
-        _check_topology(root, unet.backbone, config.preset)
-        plain = _read_weights(root)
+        check_topology(root, unet.backbone, config.preset)
+        plain = read_weights(root)
         shared = [name for name in unet.backbone.state_dict() if name != STAGE_PROJ]
         for name in (*ENDS, *shared):
             if name not in plain:
@@ -254,65 +243,4 @@ def _beside_the_backbone(ends: dict[str, Tensor]) -> dict[str, Tensor]:
             weights[f"{layer}.{stage}.{kind}"] = ends[name].clone()
         image_and_area = first.new_zeros(width, channels + 1, *first.shape[2:])
         weights[f"conv_in.{stage}.weight"] = torch.cat([first, image_and_area], 1)
-    return weights
-
-
-def _unet_folder(checkpoint: str | Path) -> Path:
-    root = Path(checkpoint)
-    if not root.is_dir():
-        try:
-            root = Path(snapshot_download(str(checkpoint), allow_patterns=PUBLISHED))
-        except (OSError, ValueError) as error:
-            raise ValueError(
-                f"{checkpoint}: neither a folder nor a hub id that can be read. Give the folder of "
-                "a text-to-video pipeline in diffusers' layout, or of its UNet"
-            ) from error
-    return root / "unet" if (root / "unet").is_dir() else root
-
-
-def _check_topology(folder: Path, backbone: UNet3DConditionModel, preset: str) -> None:
-    try:
-        found = json.loads((folder / "config.json").read_text())
-    except (OSError, ValueError) as error:
-        raise ValueError(
-            f"{folder}: its config.json cannot be read. Give the folder of a text-to-video "
-            "pipeline in diffusers' layout, or of its UNet"
-        ) from error
-    if found.get("_class_name") != UNet3DConditionModel.__name__:
-        raise ValueError(
-            f"{folder}: holds a {found.get('_class_name')}, not a {UNet3DConditionModel.__name__}. "
-            "Give a text-to-video checkpoint"
-        )
-    needed = {**backbone.config, "time_cond_proj_dim": None}
-    for name, parameter in inspect.signature(UNet3DConditionModel).parameters.items():
-        given = found.get(name, parameter.default)
-        # A convolutional network takes any size.
-        if name != "sample_size" and _as_list(given) != _as_list(needed[name]):
-            raise ValueError(
-                f"{folder}: its UNet has {name} {given}, the preset {preset!r} needs "
-                f"{needed[name]}. Give a checkpoint of that topology, or another preset"
-            )
-
-
-def _as_list(value: Any) -> Any:
-    """Tuples are lists once written as JSON."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _read_weights(folder: Path) -> dict[str, Tensor]:
-    index = folder / f"{WEIGHTS}.index.json"
-    names = {WEIGHTS}
-    if index.is_file():
-        names = set(json.loads(index.read_text())["weight_map"].values())
-    weights: dict[str, Tensor] = {}
-    for name in sorted(names):
-        if not (folder / name).is_file():
-            raise ValueError(
-                f"{folder}: has no {name}. Pickled weights (.bin) are not read, as they can run "
-                "code; save the UNet anew with save_pretrained, or get its safetensors"
-            )
-        try:
-            weights |= load_file(folder / name)
-        except SafetensorError as error:
-            raise ValueError(f"{folder / name}: cannot be read ({error}); get it anew") from error
     return weights

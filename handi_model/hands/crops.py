@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from handi_model.hands.regions import rotate, scale
+
 
 def letterbox(frames: Tensor, size: int) -> Tensor:
     """Shrink whole frames into the middle of a square, with zeros around.
@@ -68,14 +70,10 @@ def cut(frames: Tensor, frame_index: Tensor, regions: Tensor, size: int) -> Tens
     along = torch.arange(size, device=frames.device) / size
     places = torch.stack(torch.meshgrid(along, along, indexing="xy"), -1).reshape(1, -1, 2)
     pixels = to_frame(places.expand(len(regions), -1, -1), regions).reshape(-1, size, size, 2)
-    # A frame of one pixel has no extent to measure by.
-    extent = pixels.new_tensor([max(width - 1, 1), max(height - 1, 1)])
-    crops = F.grid_sample(
-        frames[frame_index].permute(0, 3, 1, 2).float(),
-        pixels / extent * 2 - 1,
-        padding_mode="border",
-        align_corners=True,
-    )
+    # From the first pixel's centre at -1 to the last one's at 1; a single pixel is both.
+    grid = scale(pixels, 2 / max(width - 1, 1), 2 / max(height - 1, 1)) - 1
+    pictures = frames[frame_index].permute(0, 3, 1, 2).float()
+    crops = F.grid_sample(pictures, grid, padding_mode="border", align_corners=True)
     return _to_unit(frames, crops.permute(0, 2, 3, 1))
 
 
@@ -89,12 +87,8 @@ def to_frame(places: Tensor, regions: Tensor) -> Tensor:
     Returns:
         (R, K, 2) float32 pixels.
     """
-    x, y, side, rotation = regions.float()[:, :, None].unbind(1)
-    across, down = (places.float() - 0.5).unbind(-1)
-    cos, sin = rotation.cos(), rotation.sin()
-    return torch.stack(
-        [x + side * (cos * across - sin * down), y + side * (sin * across + cos * down)], -1
-    )
+    centre, side, rotation = regions.float()[:, None].split((2, 1, 1), -1)
+    return centre + side * rotate(places.float() - 0.5, rotation[..., 0])
 
 
 def _to_unit(frames: Tensor, crops: Tensor) -> Tensor:

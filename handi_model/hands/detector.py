@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from handi_model.hands import palm
 from handi_model.hands.crops import cut, letterbox, to_frame
 from handi_model.hands.model_files import hand_landmarker_task
-from handi_model.hands.regions import same_hand
+from handi_model.hands.regions import same_hand, scale
 from handi_model.hands.tflite_graph import TfliteGraph
 
 CROP = 224
@@ -136,7 +136,7 @@ class HandDetector(nn.Module):
         frame_index = torch.arange(len(frames), device=frames.device).repeat_interleave(2)
         joints, presence = self.crop_landmarks(frames, frame_index, regions.reshape(-1, 4))
         height, width = frames.shape[1:3]
-        joints = joints / joints.new_tensor([width, height])
+        joints = scale(joints, 1 / width, 1 / height)
         return joints.reshape(-1, 42, 2), presence.reshape(-1, 2)
 
     def crop_landmarks(
@@ -214,7 +214,7 @@ class HandDetector(nn.Module):
             for values in (joints, presence, seen)
         )
         joints = torch.where(seen[:, :, None, None], joints, 0.0)
-        joints = joints / joints.new_tensor([width, height])
+        joints = scale(joints, 1 / width, 1 / height)
         visible = seen.repeat_interleave(21, 1)
         return Detection(joints.reshape(-1, 42, 2), presence.where(seen, 0.0), visible)
 

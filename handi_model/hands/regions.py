@@ -50,18 +50,18 @@ def regions_from_joints(joints: Tensor, visible: Tensor, height: int, width: int
             "joints must be (N, 42, 2) and visible (N, 42), got "
             f"{tuple(joints.shape)} and {tuple(visible.shape)}"
         )
-    firm = torch.tensor(FIRM, device=joints.device)
-    seen = visible.bool().reshape(-1, 2, 21)[:, :, firm].all(-1, keepdim=True)
+    shown = visible.bool().reshape(-1, 2, 21)
+    # Joints are picked one by one: a list of indices would have to be copied to the device.
+    seen = torch.stack([shown[:, :, joint] for joint in FIRM], -1).all(-1, keepdim=True)
     hands = joints.float().reshape(-1, 2, 21, 2)
     # An absent hand stands in the form of a real one, so that its angle has a gradient.
     stand_in = torch.arange(42, device=joints.device).reshape(21, 2) / 42
-    hands = torch.where(seen[..., None], hands, stand_in)
-    hands = hands * hands.new_tensor([width, height])
+    hands = scale(torch.where(seen[..., None], hands, stand_in), width, height)
 
-    knuckles = hands[:, :, [INDEX_MCP, MIDDLE_MCP, RING_MCP]]
-    ahead = knuckles[:, :, 1] / 2 + (knuckles[:, :, 0] + knuckles[:, :, 2]) / 4
+    beside = hands[:, :, INDEX_MCP] + hands[:, :, RING_MCP]
+    ahead = hands[:, :, MIDDLE_MCP] / 2 + beside / 4
     rotation = turn(hands[:, :, WRIST], ahead)
-    points = hands[:, :, firm]
+    points = torch.stack([hands[:, :, joint] for joint in FIRM], 2)
     low, high = points.amin(-2), points.amax(-2)
     middle = (low + high) / 2
     upright = rotate(points - middle[:, :, None], -rotation[:, :, None])
@@ -71,17 +71,17 @@ def regions_from_joints(joints: Tensor, visible: Tensor, height: int, width: int
     return torch.where(seen, regions, 0.0)
 
 
-def region(centre: Tensor, size: Tensor, rotation: Tensor, scale: float, shift: float) -> Tensor:
+def region(centre: Tensor, size: Tensor, rotation: Tensor, factor: float, shift: float) -> Tensor:
     """Square, enlarge and shift a rotated box: (..., 2), (..., 2) and (...) to (..., 4).
 
     Args:
         size: width and height before the rotation.
-        scale: the region's side in long sides of the box.
+        factor: the region's side in long sides of the box.
         shift: of the centre, downward as the hand stands, in heights of the box.
     """
     height = size[..., 1]
     moved = centre + rotate(torch.stack([0 * height, shift * height], -1), rotation)
-    return torch.cat([moved, size.amax(-1, keepdim=True) * scale, rotation[..., None]], -1)
+    return torch.cat([moved, size.amax(-1, keepdim=True) * factor, rotation[..., None]], -1)
 
 
 def turn(start: Tensor, end: Tensor, target: float = math.pi / 2) -> Tensor:
@@ -97,6 +97,12 @@ def turn(start: Tensor, end: Tensor, target: float = math.pi / 2) -> Tensor:
     x, y = (end - start).unbind(-1)
     angle = target - torch.atan2(-y, x)
     return angle - 2 * math.pi * torch.floor((angle + math.pi) / (2 * math.pi))
+
+
+def scale(points: Tensor, across: float, down: float) -> Tensor:
+    """Multiply the x and the y of (..., 2) points."""
+    x, y = points.unbind(-1)
+    return torch.stack([x * across, y * down], -1)
 
 
 def rotate(points: Tensor, rotation: Tensor) -> Tensor:

@@ -26,7 +26,9 @@ def load_autoencoder(folder: Path = FOLDER) -> AutoencoderKL:
         FileNotFoundError: there are no weights in `folder`.
     """
     path = _part(folder, "autoencoder")
-    model = AutoencoderKL.from_pretrained(path, local_files_only=True, use_safetensors=True)
+    model = AutoencoderKL.from_pretrained(
+        path, local_files_only=True, use_safetensors=True, low_cpu_mem_usage=False
+    )
     return model.float().requires_grad_(False).eval()
 
 

@@ -37,18 +37,20 @@ def train_tokenizer(seed: int = 0, sentences: int = 20_000) -> CLIPTokenizer:
     """
     corpus = [line.text for line in instructions(sentences, np.random.default_rng(seed))]
     learner = CLIPTokenizer().backend_tokenizer
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    endings = [letter + "</w>" for letter in letters]
     learner.train_from_iterator(
         corpus,
         BpeTrainer(
-            vocab_size=VOCABULARY - len(alphabet),
-            initial_alphabet=alphabet,
+            vocab_size=VOCABULARY - 2,
+            initial_alphabet=letters,
+            special_tokens=endings,  # numbered before the training, or their order is chance
             end_of_word_suffix="</w>",
             show_progress=False,
         ),
     )
     learned = learner.get_vocab()
-    tokens = alphabet + [letter + "</w>" for letter in alphabet]
+    tokens = letters + endings
     tokens += sorted(set(learned) - set(tokens) - {START, END}, key=lambda token: learned[token])
     # The two marks come last, as in CLIP: its text model once looked for the highest number.
     vocabulary = {token: number for number, token in enumerate([*tokens, START, END])}

@@ -24,7 +24,7 @@ def test_masks_come_back_from_their_grey_frames(values):
 
 
 def test_grey_beyond_black_and_white_is_no_mask_and_a_whole_mask():
-    frames = torch.tensor([-1.3, 1.4]).reshape(1, 1, 1, 2).expand(3, 1, 2)[None]
+    frames = torch.tensor([-1.3, 1.4]).reshape(1, 1, 1, 2).expand(1, 3, 1, 2)
     assert masks_of_grey(frames).flatten().tolist() == [0, 1]
 
 

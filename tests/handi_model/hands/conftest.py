@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from ai_edge_litert.interpreter import Interpreter
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from handi_model.hands import HandDetector
 from pipelines.hands import Hand, HandTracker
@@ -85,3 +86,15 @@ def disagreement(ours: torch.Tensor, theirs: Hand, size: np.ndarray) -> float:
     expected = theirs.joints * size
     distance = np.linalg.norm(ours.numpy() * size - expected, axis=1).mean()
     return float(distance / np.ptp(expected, axis=0).max())
+
+
+class NeverWaiting(TorchDispatchMode):
+    """Refuses what makes the host wait for a GPU: reading a value, counting, copying constants."""
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").partition(".")[0]
+        assert name not in ("_local_scalar_dense", "nonzero", "masked_select", "lift_fresh"), name
+        if name in ("index", "index_put_"):
+            indices = [index for index in args[1] if index is not None]
+            assert all(index.dtype == torch.long for index in indices), "an index is a mask"
+        return func(*args, **(kwargs or {}))
