@@ -1,12 +1,17 @@
-"""The last step: what lies outside of the motion area is the input image."""
+"""The last step: outside of the motion area the input image, and the type that was asked for."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+
+OUTPUT_TYPES = ("np", "pil", "pt", "latent")
 
 
 def feathered(area: NDArray[np.float32], width: int) -> NDArray[np.float32]:
@@ -39,3 +44,15 @@ def overwrite(frames: Tensor, scenes: Tensor, areas: Tensor) -> Tensor:
     mixed = share * frames + (1 - share) * scenes[:, None]
     # Where the share is 0 the mix is the image only up to rounding, and up to an infinite frame.
     return torch.where(share > 0, mixed, scenes[:, None])
+
+
+def as_type(clips: Tensor, output_type: str) -> list[Any]:
+    """(B, L, 3, H, W) in [0, 1] -> one entry a clip, `np`, `pil` or `pt` as `HandiOutput` says."""
+    clips = clips.cpu()
+    if output_type == "pt":
+        return list(clips)
+    arrays = list(clips.permute(0, 1, 3, 4, 2).numpy())
+    if output_type == "np":
+        return arrays
+    eight_bit = [np.round(clip * 255).astype(np.uint8) for clip in arrays]
+    return [[Image.fromarray(frame) for frame in clip] for clip in eight_bit]

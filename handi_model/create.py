@@ -23,8 +23,8 @@ def new_pipeline(config: ModelConfig, checkpoint: str | Path | None = None) -> H
             serve to measure speed and memory; `tiny` takes none.
 
     Raises:
-        ValueError: if the checkpoint has another topology, or `tiny` is given one.
-        OSError: if there is no such checkpoint.
+        ValueError: if the checkpoint is not there or has another topology, in one line, or if
+            `tiny` is given one.
     """
     if config.preset == "tiny":
         if checkpoint is not None:
@@ -33,13 +33,18 @@ def new_pipeline(config: ModelConfig, checkpoint: str | Path | None = None) -> H
         return assemble(config, HandiUNet.of(config), *parts)
     if checkpoint is None:
         return _random_base(config)
-    return assemble(
-        config,
-        HandiUNet.from_text_to_video(checkpoint, config),
-        AutoencoderKL.from_pretrained(checkpoint, subfolder="vae", use_safetensors=True),
-        CLIPTextModel.from_pretrained(checkpoint, subfolder="text_encoder", use_safetensors=True),
-        CLIPTokenizer.from_pretrained(checkpoint, subfolder="tokenizer"),
-    )
+    unet = HandiUNet.from_text_to_video(checkpoint, config)
+    try:
+        parts = (
+            AutoencoderKL.from_pretrained(checkpoint, subfolder="vae", use_safetensors=True),
+            CLIPTextModel.from_pretrained(
+                checkpoint, subfolder="text_encoder", use_safetensors=True
+            ),
+            CLIPTokenizer.from_pretrained(checkpoint, subfolder="tokenizer"),
+        )
+    except OSError as error:
+        raise ValueError(f"{checkpoint}: {str(error).splitlines()[0]}") from error
+    return assemble(config, unet, *parts)
 
 
 def assemble(

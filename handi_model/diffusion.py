@@ -9,6 +9,9 @@ Steps are Flawed".
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from diffusers import DDPMScheduler
 from torch import Tensor
@@ -22,13 +25,17 @@ PREDICTS: dict[str, Predicts] = {"epsilon": "noise", "v_prediction": "velocity"}
 """What a network predicts, by the name that diffusers' schedulers give it."""
 
 
-def alpha_bars(config: ModelConfig) -> Tensor:
-    """(T,) float32 in [0, 1]: the signal's share of the variance at each timestep."""
-    bars: Tensor = DDPMScheduler(**scheduler_config(config)).alphas_cumprod
+def alpha_bars(schedule: Mapping[str, Any]) -> Tensor:
+    """(T,) float32 in [0, 1]: the signal's share of the variance at each timestep.
+
+    Args:
+        schedule: a diffusers scheduler's configuration, or what `scheduler_config` gives.
+    """
+    bars: Tensor = DDPMScheduler.from_config(dict(schedule)).alphas_cumprod
     return bars
 
 
-def scheduler_config(config: ModelConfig) -> dict[str, object]:
+def scheduler_config(config: ModelConfig) -> dict[str, Any]:
     """The noise schedule in the words of diffusers' schedulers."""
     return {
         "num_train_timesteps": config.train_timesteps,

@@ -11,13 +11,12 @@ import torch
 from diffusers import AutoencoderKL, DiffusionPipeline, DPMSolverMultistepScheduler
 from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from tqdm.auto import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from handi_model.areas import motion_areas
-from handi_model.compose import feathered, overwrite
+from handi_model.compose import OUTPUT_TYPES, as_type, feathered, overwrite
 from handi_model.config import Stage
 from handi_model.latents import (
     area_channel,
@@ -25,23 +24,11 @@ from handi_model.latents import (
     empty_mask_latent,
     encode_frames,
 )
-from handi_model.request import (
-    LONGEST_CLIP,
-    Request,
-    check_count,
-    check_generators,
-    check_guidance,
-    check_prompts,
-    check_size,
-    one_each,
-    read_area,
-    read_scene,
-)
+from handi_model.request import Request, check_count, read_request
 from handi_model.sampling import Condition, denoise
 from handi_model.unet import HandiUNet
 
 StepCallback = Callable[["HandiPipeline", int, int, dict[str, Any]], dict[str, Any] | None]
-OUTPUT_TYPES = ("np", "pil", "pt", "latent")
 
 
 @dataclass
@@ -233,7 +220,7 @@ class HandiPipeline(DiffusionPipeline):
         else:
             decoded = decode_latents(self.vae, latents, decode_chunk_size).float() * 0.5 + 0.5
             clips = overwrite(decoded.clamp(0, 1), scenes, torch.from_numpy(masks).to(decoded))
-            frames = _as_type(clips, output_type)
+            frames = as_type(clips, output_type)
         self.maybe_free_model_hooks()
         output = HandiOutput(frames, masks)
         return output if return_dict else output.to_tuple()
@@ -258,33 +245,23 @@ class HandiPipeline(DiffusionPipeline):
         Raises:
             ValueError: as the call would.
         """
-        prompts = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
-        check_prompts(prompts, negative_prompt, self.tokenizer)
-        count = len(prompts)
         config = self.config
-        frames = config.num_frames if num_frames is None else num_frames
         steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
-        scale = config.guidance_scale if guidance_scale is None else guidance_scale
-        size = check_size(
-            self.resolution if height is None else height,
-            self.resolution if width is None else width,
-            self.pixel_multiple,
-        )
-        most = self.scheduler.config.num_train_timesteps
-        return Request(
-            prompts=prompts,
+        return read_request(
+            image,
+            prompt,
             negative_prompt=negative_prompt,
-            scenes=np.stack([read_scene(one, *size) for one in one_each("image", image, count)]),
-            areas=None
-            if mask is None
-            else np.stack([read_area(one, *size) for one in one_each("mask", mask, count)]),
-            num_frames=check_count("num_frames", frames, 2, LONGEST_CLIP, "frames"),
-            num_inference_steps=check_count("num_inference_steps", steps, 1, most, "steps"),
-            mask_steps=check_count(
-                "mask_steps", steps if mask_steps is None else mask_steps, 1, most, "steps"
-            ),
-            generators=check_generators(generator, count),
-            guidance_scale=check_guidance(scale, count),
+            tokenizer=self.tokenizer,
+            height=self.resolution if height is None else height,
+            width=self.resolution if width is None else width,
+            pixel_multiple=self.pixel_multiple,
+            num_frames=config.num_frames if num_frames is None else num_frames,
+            num_inference_steps=steps,
+            mask_steps=steps if mask_steps is None else mask_steps,
+            most_steps=self.scheduler.config.num_train_timesteps,
+            generator=generator,
+            guidance_scale=config.guidance_scale if guidance_scale is None else guidance_scale,
+            mask=mask,
         )
 
     def encode_prompt(self, prompts: list[str]) -> Tensor:
@@ -345,15 +322,3 @@ def _watch(
         return replaced
 
     return on_step
-
-
-def _as_type(clips: Tensor, output_type: str) -> list[Any]:
-    """(B, L, 3, H, W) in [0, 1] -> one entry a clip, of the type asked for."""
-    clips = clips.cpu()
-    if output_type == "pt":
-        return list(clips)
-    arrays = list(clips.permute(0, 1, 3, 4, 2).numpy())
-    if output_type == "np":
-        return arrays
-    eight_bit = [np.round(clip * 255).astype(np.uint8) for clip in arrays]
-    return [[Image.fromarray(frame) for frame in clip] for clip in eight_bit]

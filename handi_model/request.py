@@ -46,6 +46,54 @@ class Request:
         return self.scenes.shape[1], self.scenes.shape[2]
 
 
+def read_request(
+    image: Any,
+    prompt: str | Sequence[str],
+    *,
+    negative_prompt: str,
+    tokenizer: CLIPTokenizer,
+    height: int,
+    width: int,
+    pixel_multiple: int,
+    num_frames: int,
+    num_inference_steps: int,
+    mask_steps: int,
+    most_steps: int,
+    generator: torch.Generator | Sequence[torch.Generator] | None,
+    guidance_scale: float | Sequence[float],
+    mask: Any,
+) -> Request:
+    """Check the arguments of a call of the pipeline (see there), defaults filled in.
+
+    Args:
+        pixel_multiple: what height and width must be multiples of.
+        most_steps: denoising steps that the schedule has.
+
+    Raises:
+        ValueError: for the first argument that cannot be met.
+    """
+    prompts: list[Any] = list(prompt) if isinstance(prompt, list | tuple) else [prompt]
+    check_prompts(prompts, negative_prompt, tokenizer)
+    count = len(prompts)
+    size = check_size(height, width, pixel_multiple)
+    areas = None
+    if mask is not None:
+        areas = np.stack([read_area(one, *size) for one in one_each("mask", mask, count)])
+    return Request(
+        prompts=prompts,
+        negative_prompt=negative_prompt,
+        scenes=np.stack([read_scene(one, *size) for one in one_each("image", image, count)]),
+        areas=areas,
+        num_frames=check_count("num_frames", num_frames, 2, LONGEST_CLIP, "frames"),
+        num_inference_steps=check_count(
+            "num_inference_steps", num_inference_steps, 1, most_steps, "steps"
+        ),
+        mask_steps=check_count("mask_steps", mask_steps, 1, most_steps, "steps"),
+        generators=check_generators(generator, count),
+        guidance_scale=check_guidance(guidance_scale, count),
+    )
+
+
 def one_each(name: str, given: Any, count: int) -> list[Any]:
     """A list of `count`: the list given, or the one value for all.
 

@@ -19,6 +19,7 @@ from handi_model.config import Predicts, Stage
 from handi_model.diffusion import (
     PREDICTS,
     add_noise,
+    alpha_bars,
     predict_clean_latent,
     predicted_noise,
     training_target,
@@ -94,7 +95,7 @@ class Networks:
                 detector=detector,
                 predicts=PREDICTS[pipe.scheduler.config.prediction_type],
                 residual=pipe.config.residual,
-                alpha_bars=pipe.scheduler.alphas_cumprod.to(pipe.device),
+                alpha_bars=alpha_bars(pipe.scheduler.config).to(pipe.device),
                 prior=pipe.unet.prior,
                 empty_text=pipe.encode_prompt([""]),
                 empty_mask_latent=empty_mask_latent(pipe.vae, pipe.resolution, pipe.resolution),

@@ -266,7 +266,7 @@ class _Bench:
                 "seconds_a_clip": _short(a_clip),
                 "spread_s": _short((max(seconds) - min(seconds)) / len(clips)),
                 "gain": _short(before / a_clip) if before else None,
-                "kept": len(times) < 2 or a_clip < before,
+                "kept": before is None or len(times) == 1 or a_clip < before,
                 "times_plain": _short(times[0] / a_clip) if times else 1.0,
                 "first_call_s": _short(first[0]),
                 "peak_memory_gb": _short(memory),

@@ -38,7 +38,7 @@ def test_equation_2_undoes_the_forward_process_when_given_the_true_noise(seed, s
 
 @pytest.mark.parametrize("predicts", ["noise", "velocity"])
 def test_equation_2_undoes_every_timestep_of_the_schedule_in_single_precision(predicts):
-    shares = alpha_bars(ModelConfig.of("tiny", predicts=predicts))
+    shares = alpha_bars(scheduler_config(ModelConfig.of("tiny", predicts=predicts)))
     draw = torch.Generator().manual_seed(0)
     clean, noise = torch.randn(2, len(shares), 8, generator=draw)
     recovered = predict_clean_latent(add_noise(clean, noise, shares), noise, shares)
@@ -79,7 +79,7 @@ def test_the_forward_process_is_that_of_diffusers_schedulers(zero_terminal_snr):
     clean, noise = latent_and_noise(0, torch.float32)
     timesteps = torch.tensor([0, 500, 999])
     expected = DDPMScheduler(**scheduler_config(config)).add_noise(clean, noise, timesteps)
-    given_noise = add_noise(clean, noise, alpha_bars(config)[timesteps])
+    given_noise = add_noise(clean, noise, alpha_bars(scheduler_config(config))[timesteps])
     torch.testing.assert_close(given_noise, expected)
 
 
@@ -89,7 +89,7 @@ def test_training_target_and_clean_latent_are_those_of_diffusers(predicts):
     scheduler = DDPMScheduler(**scheduler_config(config), clip_sample=False)
     clean, noise = latent_and_noise(0, torch.float32)
     for timestep in (1, 400, 999):
-        share = alpha_bars(config)[timestep]
+        share = alpha_bars(scheduler_config(config))[timestep]
         output = training_target(predicts, clean, noise, share)
         if predicts == "velocity":
             expected = scheduler.get_velocity(clean, noise, torch.tensor([timestep]))
@@ -104,9 +104,8 @@ def test_training_target_and_clean_latent_are_those_of_diffusers(predicts):
 @pytest.mark.parametrize("preset", ["base", "tiny"])
 @pytest.mark.parametrize("zero_terminal_snr", [False, True])
 def test_the_signal_fades_from_nearly_all_to_little_or_to_nothing(preset, zero_terminal_snr):
-    shares = alpha_bars(
-        ModelConfig.of(preset, zero_terminal_snr=zero_terminal_snr, predicts="velocity")
-    )
+    config = ModelConfig.of(preset, zero_terminal_snr=zero_terminal_snr, predicts="velocity")
+    shares = alpha_bars(scheduler_config(config))
     assert shares.shape == (1000,)
     assert shares[0] > 0.99
     assert (shares.diff() < 0).all()
@@ -143,7 +142,7 @@ def test_the_clean_latent_has_a_gradient_through_the_predicted_noise():
 
 def test_latents_in_bfloat16_are_noised_in_single_precision():
     clean, noise = latent_and_noise(0, torch.float32).bfloat16()
-    share = alpha_bars(ModelConfig.of("tiny"))[:3]
+    share = alpha_bars(scheduler_config(ModelConfig.of("tiny")))[:3]
     noisy = add_noise(clean, noise, share)
     assert noisy.dtype == torch.float32
     assert torch.equal(noisy, add_noise(clean.float(), noise.float(), share))
@@ -153,7 +152,7 @@ def test_latents_in_bfloat16_are_noised_in_single_precision():
 def test_the_samplers_scheduler_takes_the_same_schedule_and_names_the_same_target(predicts):
     config = ModelConfig.of("tiny", predicts=predicts)
     scheduler = DPMSolverMultistepScheduler(**scheduler_config(config))
-    assert torch.equal(scheduler.alphas_cumprod, alpha_bars(config))
+    assert torch.equal(scheduler.alphas_cumprod, alpha_bars(scheduler_config(config)))
     assert PREDICTS[scheduler.config.prediction_type] == predicts
     scheduler.set_timesteps(10)
     assert scheduler.timesteps[0] == config.train_timesteps - 1
