@@ -33,6 +33,8 @@ def main() -> None:
         stop(f"benchmark: {name or 'no name'} given; one of {', '.join(BENCHMARKS)}")
     benchmark = load_benchmark(name)
     settings = load(benchmark.Settings, "benchmark", sys.argv[2:])
+    if settings.result and not Path(settings.result).absolute().parent.is_dir():
+        stop(f"result: {settings.result}: its folder is not there")
     try:
         measured = benchmark.measure(settings)
     except ValueError as error:

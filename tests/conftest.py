@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from handi_model.hands import HandDetector
 from handi_model.hands.model_files import hand_landmarker_task
 from pipelines.records import Clip
 from pipelines.rendered import CLIPS
@@ -12,6 +13,11 @@ from pipelines.video import decode_clips
 @pytest.fixture(scope="session")
 def hand_model() -> Path:
     return hand_landmarker_task()
+
+
+@pytest.fixture(scope="session")
+def detector(hand_model) -> HandDetector:
+    return HandDetector.load(str(hand_model))
 
 
 @pytest.fixture(scope="session")

@@ -27,6 +27,7 @@ from jobs.benchmarks.measuring import (
     machine,
     peak_memory_gb,
     reset_peak_memory,
+    short,
     timed,
 )
 from pipelines.rendered import CLIPS
@@ -135,6 +136,8 @@ def read_frames(videos: str | None, count: int, short_side: int) -> NDArray[np.u
 def compiled(detector: HandDetector) -> HandDetector:
     """A copy whose networks are compiled, each without a graph break."""
     faster = copy.deepcopy(detector)
+    # Both networks run the same code: a graph each, with and without gradient, and for one picture.
+    torch._dynamo.config.recompile_limit = 64
     faster.palm_network.compile(fullgraph=True)
     # There are as many crops as hands: another number must not compile again.
     faster.landmark_network.compile(fullgraph=True, dynamic=True)
@@ -214,8 +217,8 @@ class _Rows:
                 "networks": kind,
                 "frames_a_call": size,
                 "unit": unit,
-                "per_second": float(f"{per_second:.4g}"),
-                "peak_memory_gb": peak_memory_gb(self.device),
+                "per_second": short(per_second),
+                "peak_memory_gb": short(peak_memory_gb(self.device)),
             }
         )
         print(f"{what}, {kind}, {size}: {per_second:.4g} {unit}/s", file=sys.stderr, flush=True)
@@ -252,7 +255,7 @@ def agreement(
                 distances.append(min(to_each, key=lambda apart: float(apart.mean())))
     joined = np.concatenate(distances) if distances else None
     return {
-        "max_joint_distance": None if joined is None else float(f"{joined.max():.3g}"),
-        "median_joint_distance": None if joined is None else float(f"{np.median(joined):.3g}"),
+        "max_joint_distance": None if joined is None else short(joined.max()),
+        "median_joint_distance": None if joined is None else short(np.median(joined)),
         "frames_with_another_count": other_count,
     }

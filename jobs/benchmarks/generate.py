@@ -12,13 +12,12 @@ import json
 import statistics
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal, get_args
 
 import diffusers
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from handi_model.config import ModelConfig
@@ -32,25 +31,14 @@ from jobs.benchmarks.measuring import (
     machine,
     peak_memory_gb,
     reset_peak_memory,
+    short,
     timed,
 )
 from jobs.benchmarks.operations import count_operations
-from jobs.benchmarks.plain import PlainClip, plain_clip
+from jobs.benchmarks.plain import PlainClip, differences, plain_clip, scene, wake
+from jobs.benchmarks.variants import Optimisation, Variant, speed_up
 
 PROMPT = "open the drawer"
-Optimisation = Literal[
-    "bfloat16",
-    "channels_last",
-    "channels_last_3d",
-    "compile_unet",
-    "compile_decoder",
-    "fewer_mask_steps",
-]
-LAYOUTS = {
-    "channels_last": (4, torch.channels_last),
-    "channels_last_3d": (5, torch.channels_last_3d),
-}
-"""Axes of the convolutions' weights, and how they lie in memory: of frames, and over time."""
 
 
 class Settings(BaseModel):
@@ -94,17 +82,6 @@ class Settings(BaseModel):
     result: str | None = Field(None, description="JSON file to write the figures to.")
 
 
-@dataclass(frozen=True)
-class Variant:
-    """How one row runs the pipeline."""
-
-    dtype: DType
-    mask_steps: int
-    clips: int
-    speedups: frozenset[str] = field(default_factory=frozenset)
-    """Of the pipeline in memory: what `speed_up` knows."""
-
-
 def measure(settings: Settings) -> dict[str, Any]:
     """Measure every row.
 
@@ -127,6 +104,8 @@ def measure(settings: Settings) -> dict[str, Any]:
     torch.manual_seed(settings.seed)
     pipe = new_pipeline(config)
     wake(pipe)
+    for network in (pipe.unet, pipe.vae, pipe.text_encoder):
+        network.eval()
     plain_dtype: DType = settings.dtype or ("float16" if device.type == "cuda" else "float32")
     bench = _Bench(settings, pipe, device, plain_dtype)
     bench.run()
@@ -136,36 +115,18 @@ def measure(settings: Settings) -> dict[str, Any]:
         "resolution": config.resolution,
         "num_frames": config.num_frames,
         "guidance_scale": config.guidance_scale,
-        "ceiling_tflop_per_s": {name: _short(value) for name, value in bench.ceilings.items()},
+        "ceiling_tflop_per_s": {name: short(value) for name, value in bench.ceilings.items()},
         "ceiling_is": "the best of large matrix products in the row's type, in this run",
-        "unet_call_tflop": {name: _short(v) for name, v in bench.operations.unet.items()},
-        "decode_tflop": _short(bench.operations.decode),
-        "encode_tflop": _short(bench.operations.encode),
-        "memory_is": "tensors on the GPU" if device.type == "cuda" else "resident set",
+        "unet_call_tflop": {name: short(v) for name, v in bench.operations.unet.items()},
+        "decode_tflop": short(bench.operations.decode),
+        "encode_tflop": short(bench.operations.encode),
+        "memory_is": "tensors on the GPU"
+        if device.type == "cuda"
+        else "resident set, with a second copy of the weights",
         "differences_are": "of the frames, 0 to 1, from the plain row's",
-        "area": _short(float(bench.plain[0].area.mean())),
+        "area": short(float(bench.plain[0].area.mean())),
         "rows": bench.rows,
     }
-
-
-def wake(pipe: HandiPipeline) -> None:
-    """Give random values to the network's weights that start at zero, and a prior.
-
-    Image, area and frame index enter through such weights: with zeros two programs would agree
-    whatever they do with them.
-    """
-    with torch.no_grad():
-        for weight in pipe.unet.parameters():
-            if not weight.any():
-                weight.normal_(std=0.02)
-        pipe.unet.prior.uniform_()
-
-
-def scene(side: int, seed: int) -> NDArray[np.uint8]:
-    """(side, side, 3): a ramp of colours with speckles."""
-    y, x = np.mgrid[:side, :side] / side
-    ramp = np.stack([x, y, 1 - x], -1) * 200
-    return (ramp + np.random.default_rng(seed).integers(0, 55, ramp.shape)).astype(np.uint8)
 
 
 class _Bench:
@@ -191,12 +152,7 @@ class _Bench:
 
     def run(self) -> None:
         """Measure the plain code, our pipeline, and what is added to it."""
-        pipe = self.prepare(self.variant)
-        # Half of the picture moves whatever the weights: an empty area would hide any difference.
-        middle = np.median(self.plain_clips(pipe, 1)[0].soft_area)
-        self.threshold = float(middle) if np.isfinite(middle) else 0.5
-        self.row("plain code", self.variant, lambda: self.plain_clips(pipe, self.variant.clips))
-        self.row("pipeline", self.variant, lambda: self.clips(pipe, self.variant))
+        self.begin()
         for name in self.settings.optimisations:
             if name == "bfloat16":
                 added = replace(self.variant, dtype="bfloat16")
@@ -208,6 +164,15 @@ class _Bench:
         for clips in self.settings.batch_sizes[1:]:
             self.add(f"+ {clips} clips a call", replace(self.variant, clips=clips))
 
+    def begin(self) -> None:
+        """Measure the plain code and our pipeline as it is."""
+        pipe = self.prepare(self.variant)
+        # Half of the picture moves whatever the weights: an empty area would hide any difference.
+        middle = np.median(self.plain_clips(pipe, 1)[0].soft_area)
+        self.threshold = float(middle) if np.isfinite(middle) else 0.5
+        self.row("plain code", self.variant, lambda: self.plain_clips(pipe, self.variant.clips))
+        self.row("pipeline", self.variant, lambda: self.clips(pipe, self.variant))
+
     def add(self, name: str, variant: Variant) -> None:
         """Measure a row, and go on from it if it is faster than the best so far."""
         if variant == self.variant:
@@ -217,7 +182,8 @@ class _Bench:
             self.row(name, variant, lambda: self.clips(pipe, variant))
         except RuntimeError as error:
             # Too little memory, or no compiler: the other rows are worth having all the same.
-            self.rows.append({"what": name, "kept": False, "failed": str(error).splitlines()[0]})
+            message = (str(error) or type(error).__name__).splitlines()[0]
+            self.rows.append({"what": name, "kept": False, "failed": message})
             print(json.dumps(self.rows[-1]), file=sys.stderr, flush=True)
             self.pipe = None
             return
@@ -263,15 +229,15 @@ class _Bench:
                 "dtype": variant.dtype,
                 "clips_a_call": variant.clips if name != "plain code" else 1,
                 "steps": f"{variant.mask_steps} + {settings.steps}",
-                "seconds_a_clip": _short(a_clip),
-                "spread_s": _short((max(seconds) - min(seconds)) / len(clips)),
-                "gain": _short(before / a_clip) if before else None,
+                "seconds_a_clip": short(a_clip),
+                "spread_s": short((max(seconds) - min(seconds)) / len(clips)),
+                "gain": short(before / a_clip) if before else None,
                 "kept": before is None or len(times) == 1 or a_clip < before,
-                "times_plain": _short(times[0] / a_clip) if times else 1.0,
-                "first_call_s": _short(first[0]),
-                "peak_memory_gb": _short(memory),
-                "tflop_a_clip": _short(tflop),
-                "share_of_ceiling": _short(tflop / a_clip / ceiling),
+                "times_plain": short(times[0] / a_clip) if times else 1.0,
+                "first_call_s": short(first[0]),
+                "peak_memory_gb": short(memory),
+                "tflop_a_clip": short(tflop),
+                "share_of_ceiling": short(tflop / a_clip / ceiling),
                 "same_arithmetic": variant.dtype == self.rows[0]["dtype"]
                 and variant.mask_steps == settings.mask_steps
                 if self.rows
@@ -319,38 +285,3 @@ class _Bench:
             mask_threshold=self.threshold,
         )
         return [PlainClip(*one, one[1]) for one in zip(out.frames, out.masks, strict=True)]
-
-
-def speed_up(pipe: HandiPipeline, name: str, compile_mode: str = "default") -> None:
-    """Apply one of `Variant.speedups` to the pipeline in memory.
-
-    The step must compile without a graph break, and for its very shapes: a batch of another size is
-    compiled anew.
-    """
-    if name in LAYOUTS:
-        axes, layout = LAYOUTS[name]
-        for weight in [*pipe.unet.parameters(), *pipe.vae.parameters()]:
-            if weight.ndim == axes:
-                weight.data = weight.data.contiguous(memory_format=layout)
-        return
-    # A graph for each stage, batch size and memory layout of the latent.
-    torch._dynamo.config.recompile_limit = 64
-    module = pipe.unet if name == "compile_unet" else pipe.vae.decoder
-    module.compile(fullgraph=True, dynamic=False, mode=compile_mode)
-
-
-def differences(expected: list[PlainClip], given: list[PlainClip]) -> dict[str, float]:
-    """How far clips are from the plain ones of the same seed, as far as there are both."""
-    pairs = list(zip(given, expected, strict=False))
-    apart = np.stack([np.abs(one.frames - other.frames) for one, other in pairs])
-    changed = np.stack([one.area != other.area for one, other in pairs])
-    return {
-        "max_difference": _short(float(apart.max())),
-        "mean_difference": _short(float(apart.mean())),
-        "area_changed": _short(float(changed.mean())),
-    }
-
-
-def _short(value: Any) -> Any:
-    """Four significant digits; None for what is no number."""
-    return None if value is None or not np.isfinite(value) else float(f"{value:.4g}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import time
 from collections.abc import Callable
@@ -123,3 +124,8 @@ def ceiling_tflops(device: torch.device, dtype: torch.dtype) -> float:
     while sum(seconds) < CEILING_S[device.type]:
         seconds += timed(lambda: torch.mm(left, right), device, 1, 0)[0]
     return 2 * side**3 / min(seconds) / 1e12
+
+
+def short(value: Any) -> Any:
+    """Four significant digits; None for what is no number."""
+    return None if value is None or not math.isfinite(value) else float(f"{value:.4g}")

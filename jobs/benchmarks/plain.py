@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from handi_model.config import Stage
 from handi_model.masks import clean_mask
 from handi_model.pipeline import HandiPipeline
+from jobs.benchmarks.measuring import short
 
 
 @dataclass(frozen=True)
@@ -114,3 +115,35 @@ def plain_clip(
     frames = (decode(latent) / 2 + 0.5).clamp(0, 1)
     frames = inside * frames + (1 - inside) * scene
     return PlainClip(frames.permute(0, 2, 3, 1).cpu().numpy(), soft, area)
+
+
+def differences(expected: list[PlainClip], given: list[PlainClip]) -> dict[str, float]:
+    """How far clips are from the plain ones of the same seed, as far as there are both."""
+    pairs = list(zip(given, expected, strict=False))
+    apart = np.stack([np.abs(one.frames - other.frames) for one, other in pairs])
+    changed = np.stack([one.area != other.area for one, other in pairs])
+    return {
+        "max_difference": short(float(apart.max())),
+        "mean_difference": short(float(apart.mean())),
+        "area_changed": short(float(changed.mean())),
+    }
+
+
+def wake(pipe: HandiPipeline) -> None:
+    """Give random values to the network's weights that start at zero, and a prior.
+
+    Image, area and frame index enter through such weights: with zeros two programs would agree
+    whatever they do with them.
+    """
+    with torch.no_grad():
+        for weight in pipe.unet.parameters():
+            if not weight.any():
+                weight.normal_(std=0.02)
+        pipe.unet.prior.uniform_()
+
+
+def scene(side: int, seed: int) -> NDArray[np.uint8]:
+    """(side, side, 3): a ramp of colours with speckles."""
+    y, x = np.mgrid[:side, :side] / side
+    ramp = np.stack([x, y, 1 - x], -1) * 200
+    return (ramp + np.random.default_rng(seed).integers(0, 55, ramp.shape)).astype(np.uint8)

@@ -5,14 +5,8 @@ import torch
 from handi_model.batch import Batch, encode_clips
 from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
-from handi_model.hands import HandDetector
 from handi_model.masks import hand_hull_mask
 from handi_model.pipeline import HandiPipeline
-
-
-@pytest.fixture(scope="session")
-def detector(hand_model) -> HandDetector:
-    return HandDetector.load(str(hand_model))
 
 
 @pytest.fixture(scope="session")

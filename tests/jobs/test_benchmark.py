@@ -16,9 +16,9 @@ from handi_model.create import assemble
 from handi_model.pipeline import HandiPipeline
 from handi_model.unet import HandiUNet
 from jobs import benchmark
-from jobs.benchmarks import detector, generate
+from jobs.benchmarks import detector, generate, measuring
 from jobs.benchmarks.operations import Operations, count_operations, counted
-from jobs.benchmarks.plain import plain_clip
+from jobs.benchmarks.plain import differences, plain_clip, scene, wake
 from jobs.benchmarks.tables import markdown_table
 
 SIDE, FRAMES = 32, 4
@@ -62,7 +62,7 @@ def small_pipeline(**changes) -> HandiPipeline:
     pipe = assemble(config, HandiUNet.of(config), vae, CLIPTextModel(text), tokenizer)
     pipe.to("cpu")
     pipe.set_progress_bar_config(disable=True)
-    generate.wake(pipe)
+    wake(pipe)
     return pipe
 
 
@@ -78,10 +78,10 @@ def settings(**changes) -> generate.Settings:
 
 def both(pipe: HandiPipeline, guidance: float, threshold: float):
     """The same clip by the plain code and by the pipeline."""
-    scene = generate.scene(SIDE, 0)
+    picture = scene(SIDE, 0)
     plain = plain_clip(
         pipe,
-        scene,
+        picture,
         "open the drawer",
         num_frames=FRAMES,
         steps=3,
@@ -91,7 +91,7 @@ def both(pipe: HandiPipeline, guidance: float, threshold: float):
         generator=torch.Generator().manual_seed(1),
     )
     out = pipe(
-        scene,
+        picture,
         "open the drawer",
         num_frames=FRAMES,
         num_inference_steps=3,
@@ -119,7 +119,7 @@ def test_plain_code_and_the_pipeline_make_the_same_clip(kind, guidance):
     assert 0.1 < plain.area.mean() < 0.9, "part of the picture must move, or nothing is compared"
     np.testing.assert_array_equal(plain.area, out.masks[0])
     np.testing.assert_allclose(plain.frames, out.frames[0], atol=1e-4)
-    still = generate.scene(SIDE, 0) / np.float32(255)
+    still = scene(SIDE, 0) / np.float32(255)
     assert np.abs(plain.frames - still)[:, plain.area > 0].mean() > 0.01
 
 
@@ -128,12 +128,12 @@ def test_the_comparison_notices_a_clip_made_of_another_seed(pipe):
     other = copy.deepcopy(plain)
     other.frames[0, 0, 0, 0] += 0.25
     other.area[0, 0] = 1 - other.area[0, 0]
-    assert generate.differences([plain], [plain, other]) == {
+    assert differences([plain], [plain, other]) == {
         "max_difference": 0,
         "mean_difference": 0,
         "area_changed": 0,
     }
-    found = generate.differences([plain], [other])
+    found = differences([plain], [other])
     assert found["max_difference"] == pytest.approx(0.25, rel=1e-3)
     assert found["mean_difference"] == pytest.approx(0.25 / plain.frames.size, rel=1e-3)
     assert found["area_changed"] == pytest.approx(1 / SIDE**2, rel=1e-3)
@@ -142,6 +142,7 @@ def test_the_comparison_notices_a_clip_made_of_another_seed(pipe):
 @pytest.fixture
 def small_model(monkeypatch, pipe):
     monkeypatch.setattr(generate, "new_pipeline", lambda config: copy.deepcopy(pipe))
+    monkeypatch.setitem(measuring.CEILING_S, "cpu", 0.01)
 
 
 def test_every_row_is_measured_on_the_same_clip(small_model):
@@ -256,7 +257,7 @@ def refusal(capsys, monkeypatch, *arguments: str) -> str:
         (["generate", "--resolution", "65"], "resolution"),
         (["generate", "--batch-sizes", "0"], "batch_sizes"),
         (["generate", "--no-such-key", "1"], "--no-such-key"),
-        (["preprocess"], "--videos"),
+        (["generate", "--result", "no/such/folder/figures.json"], "result"),
         (["detector", "--videos", "no/such/folder"], "no/such/folder"),
     ],
 )
@@ -280,6 +281,7 @@ def test_help_lists_the_benchmarks(capsys, monkeypatch):
 
 def test_a_library_that_is_not_there_is_named(capsys, monkeypatch):
     monkeypatch.delitem(sys.modules, "jobs.benchmarks.preprocess", raising=False)
+    # What `import` finds here is "not there".
     monkeypatch.setitem(sys.modules, "ray", None)
     assert "ray" in refusal(capsys, monkeypatch, "preprocess", "--videos", ".")
 

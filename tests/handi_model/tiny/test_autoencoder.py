@@ -65,7 +65,7 @@ def test_it_takes_frames_of_any_size_in_eights(model, shape):
 
 
 def test_rendered_frames_come_back(model, frames):
-    assert frame_fidelity(model, frames).psnr > 28
+    assert frame_fidelity(model, frames).psnr > 26.5
 
 
 def test_masks_come_back(model):

@@ -1,0 +1,102 @@
+import json
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from handi_model import HandiPipeline
+from jobs import ablate, overfit
+from jobs.fit_report import Generated, measure
+from pipelines.training_clips import read_training_clips
+from tests.datasets import rendered_dataset
+
+CLIPS = ["slide_cup_1", "stir_pan_2"]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    return rendered_dataset(tmp_path_factory.mktemp("data"), CLIPS)
+
+
+@pytest.fixture
+def job(monkeypatch, data, tmp_path, hand_model):
+    def run(module, **changes):
+        keys = {
+            "data": data,
+            "output": str(tmp_path / "out"),
+            "hand-model": hand_model,
+            "device": "cpu",
+            "fit.steps": 3,
+            "fit.batch-size": 2,
+            "losses.decoded-frames": 1,
+            **changes,
+        }
+        line = [part for key, value in keys.items() for part in (f"--{key}", str(value))]
+        monkeypatch.setattr(sys, "argv", ["job.py", *line])
+        module.main()
+        return tmp_path / "out"
+
+    return run
+
+
+def test_a_fitted_model_its_picture_and_its_figures_are_left(job, capsys):
+    folder = job(overfit)
+    result = json.loads((folder / "result.json").read_text())
+    assert set(result["clips"]) == set(CLIPS)
+    assert [step["stage"] for step in result["losses"]] == ["mask", "video", "video"]
+    for figures in result["clips"].values():
+        assert figures["outside_equal"] == 1
+        assert 0 <= figures["mask_iou"] <= 1
+        assert figures["gain"] == pytest.approx(figures["psnr"] - figures["still_psnr"])
+    with Image.open(folder / "strip.png") as picture:
+        # Two rows a clip; the scene and four frames.
+        assert picture.size == (5 * 128 + 4 * 4, 4 * 128 + 3 * 4)
+    assert HandiPipeline.from_pretrained(folder / "model").resolution == 64
+    assert "slide_cup_1: mask IoU" in capsys.readouterr().out
+
+
+def test_the_ablation_trains_each_condition_with_each_seed(job):
+    folder = job(ablate, seeds="[0, 1]", clips=CLIPS[0])
+    table = (folder / "table.md").read_text().splitlines()
+    assert [line.split("|")[1].strip() for line in table[2:]] == list(ablate.CONDITIONS)
+    assert all(line.count("±") == len(ablate.COLUMNS) for line in table[2:])
+    assert len(list(folder.glob("*.png"))) == 6
+
+
+def test_without_the_mask_stage_2_gets_as_many_steps():
+    settings = overfit.FitSettings(steps=300, cycle=["mask", "video", "video"])
+    alone = ablate.stage_2_alone(settings)
+    assert alone.steps == 200
+    assert alone.cycle == ["video"]
+
+
+def test_the_real_clip_has_no_error_and_the_first_frame_repeated_no_gain(data, detector):
+    clips = read_training_clips(data, [], 64)
+    real = measure(Generated(clips.frames, clips.masks), clips, detector)
+    still = measure(Generated(np.repeat(clips.frames[:, :1], 4, 1), clips.masks), clips, detector)
+    for perfect, frozen in zip(real, still, strict=True):
+        assert perfect.mask_iou == 1
+        assert perfect.psnr == np.inf
+        assert not perfect.outside_equal  # the real scene moves, if only by its noise
+        assert frozen.gain == 0
+        assert frozen.outside_equal
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"data": "/nowhere"}, "data: /nowhere holds no clips"),
+        ({"clips": "elsewhere"}, "clips: 'elsewhere' is not in"),
+        ({"resolution": 96}, "preprocess with --resolution 96"),
+        ({"resolution": 40}, "resolution"),
+        ({"device": "cuda:9"}, "device: cuda:9 cannot be used"),
+        ({"fit.steps": 0}, "fit.steps"),
+    ],
+)
+def test_a_mistake_is_one_line_before_any_work(job, capsys, changes, line):
+    with pytest.raises(SystemExit) as ended:
+        job(overfit, **changes)
+    assert ended.value.code == 2
+    printed = capsys.readouterr().err.strip().splitlines()
+    assert len(printed) == 1 and line in printed[0]
