@@ -218,7 +218,9 @@ def generated_share(progress: float, start: float, end: float) -> float:
     """
     if progress >= end:
         return 1.0
-    return max((progress - start) / (end - start), 0.0)
+    if progress <= start:
+        return 0.0
+    return (progress - start) / (end - start)
 
 
 def stage_of_epoch(epoch: int, cycle: Sequence[Stage] = ("mask", "video")) -> Stage:

@@ -5,8 +5,6 @@ python jobs/ablate.py --data out/sample64 --output out/ablation
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +16,7 @@ from handi_model.hands.model_files import ModelFileError
 from handi_model.training import LossSettings
 from jobs.cli import load, stop
 from jobs.device import usable_device
-from jobs.fit_report import generate, mean_of, measure, picture
+from jobs.fit_report import as_json, generate, mean_of, measure, picture
 from jobs.overfit import learn
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
@@ -46,6 +44,9 @@ class AblationSettings(BaseModel):
     clips: list[str] = Field([], description="Clip ids to learn; all of the data set by default.")
     seeds: list[int] = Field([0, 1, 2], min_length=1, description="A training for each.")
     resolution: int = Field(64, ge=16, description="Side of the frames, pixels.")
+    num_inference_steps: int = Field(
+        25, ge=1, le=1000, description="Denoising steps of each stage when generating."
+    )
     fit: FitSettings = FitSettings()
     losses: LossSettings = LossSettings()
     hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
@@ -59,7 +60,11 @@ def main() -> None:
         torch.set_num_threads(settings.threads)
     try:
         settings.output = absolute(settings.output)
-        config = ModelConfig.of("tiny", resolution=settings.resolution)
+        config = ModelConfig.of(
+            "tiny",
+            resolution=settings.resolution,
+            num_inference_steps=settings.num_inference_steps,
+        )
         clips = read_training_clips(settings.data, settings.clips, config.resolution)
         device = usable_device(settings.device)
         detector = HandDetector.load(settings.hand_model).to(device)
@@ -82,7 +87,7 @@ def main() -> None:
             rows = measure(generated, clips, detector)
             write_bytes(f"{where}.png", encode_png(picture(generated, clips)))
             runs.setdefault(condition, []).append(mean_of(rows))
-            write_bytes(join(settings.output, "runs.json"), json.dumps(runs, indent=2).encode())
+            write_bytes(join(settings.output, "runs.json"), as_json(runs))
     text = table(runs)
     write_bytes(join(settings.output, "table.md"), text.encode())
     print(text)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -114,7 +117,21 @@ def measure(generated: Generated, clips: TrainingClips, detector: HandDetector) 
 def mean_of(rows: list[Measured]) -> dict[str, float]:
     """Means over the clips; a clip without a figure (NaN) is left out of that one."""
     numbers = [row.numbers() for row in rows]
-    return {name: float(np.nanmean([row[name] for row in numbers])) for name in numbers[0]}
+    known = {name: [row[name] for row in numbers if row[name] == row[name]] for name in numbers[0]}
+    return {name: float(np.mean(values)) if values else np.nan for name, values in known.items()}
+
+
+def as_json(values: Any) -> bytes:
+    """JSON for a file; a figure that there is not (NaN) is null, as JSON has no word for it."""
+    return json.dumps(_without_nan(values), indent=2, allow_nan=False).encode()
+
+
+def _without_nan(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _without_nan(value) for name, value in values.items()}
+    if isinstance(values, list):
+        return [_without_nan(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values
 
 
 def picture(generated: Generated, clips: TrainingClips) -> NDArray[np.uint8]:

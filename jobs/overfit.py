@@ -5,8 +5,6 @@ python jobs/overfit.py --data out/sample64 --output out/overfit --clips '["lift_
 
 from __future__ import annotations
 
-import json
-
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
@@ -21,7 +19,7 @@ from handi_model.pipeline import HandiPipeline
 from handi_model.training import LossSettings, StepResult
 from jobs.cli import load, stop
 from jobs.device import usable_device
-from jobs.fit_report import generate, mean_of, measure, picture
+from jobs.fit_report import as_json, generate, mean_of, measure, picture
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
 from pipelines.storage import absolute, join, write_bytes
@@ -37,6 +35,9 @@ class OverfitSettings(BaseModel):
     output: str = Field(description="Path of the folder to write.")
     clips: list[str] = Field([], description="Clip ids to learn; all of the data set by default.")
     resolution: int = Field(64, ge=16, description="Side of the frames, pixels.")
+    num_inference_steps: int = Field(
+        25, ge=1, le=1000, description="Denoising steps of each stage when generating."
+    )
     fit: FitSettings = FitSettings()
     losses: LossSettings = LossSettings()
     hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
@@ -50,7 +51,11 @@ def main() -> None:
         torch.set_num_threads(settings.threads)
     try:
         settings.output = absolute(settings.output)
-        config = ModelConfig.of("tiny", resolution=settings.resolution)
+        config = ModelConfig.of(
+            "tiny",
+            resolution=settings.resolution,
+            num_inference_steps=settings.num_inference_steps,
+        )
         clips = read_training_clips(settings.data, settings.clips, config.resolution)
         device = usable_device(settings.device)
         detector = HandDetector.load(settings.hand_model).to(device)
@@ -68,7 +73,7 @@ def main() -> None:
         "settings": settings.model_dump(),
         "losses": log,
     }
-    write_bytes(join(settings.output, "result.json"), json.dumps(result, indent=2).encode())
+    write_bytes(join(settings.output, "result.json"), as_json(result))
     for row in rows:
         print(
             f"{row.clip_id}: mask IoU {row.mask_iou:.2f}; inside the mask {row.psnr:.2f} dB, "

@@ -17,7 +17,7 @@ def run(pipe, clips, detector, settings=QUICK, **options):
         detector,
         LossSettings(decoded_frames=1),
         settings,
-        lambda step, stage, result: seen.append((stage, float(result.loss))),
+        lambda step, stage, result: seen.append((stage, float(result.loss.detach()))),
         **options,
     )
     return seen

@@ -27,6 +27,7 @@ def job(monkeypatch, data, tmp_path, hand_model):
             "output": str(tmp_path / "out"),
             "hand-model": hand_model,
             "device": "cpu",
+            "num-inference-steps": 1,
             "fit.steps": 3,
             "fit.batch-size": 2,
             "losses.decoded-frames": 1,
