@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow lint constraints rendered clean
+.PHONY: demo overfit test test-slow lint constraints rendered clean
 
 demo: $(VENV)/.installed ## run the main job on the clips that ship with the project
 	$(BIN)/python jobs/preprocess.py --config jobs/configs/sample.yaml
+
+overfit: $(VENV)/.installed-model ## learn four clips with both stages, generate them, draw them
+	$(BIN)/python jobs/preprocess.py --config jobs/configs/sample.yaml --resolution 64 --output out/sample64
+	$(BIN)/python jobs/overfit.py --config jobs/configs/overfit.yaml
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest

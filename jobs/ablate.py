@@ -29,8 +29,8 @@ COLUMNS = {
     "gain": "above the first frame, dB",
     "mask_iou": "mask IoU",
     "hs_err": "HS-Err",
-    "hand_recall": "hands found",
     "joint_error": "joint distance",
+    "presence": "presence score",
 }
 
 

@@ -78,8 +78,8 @@ def main() -> None:
         print(
             f"{row.clip_id}: mask IoU {row.mask_iou:.2f}; inside the mask {row.psnr:.2f} dB, "
             f"first frame repeated {row.still_psnr:.2f} dB ({row.gain:+.2f}); outside of it "
-            f"{'the input' if row.outside_equal else 'NOT the input'}; hands found "
-            f"{row.hand_recall:.0%}"
+            f"{'the input' if row.outside_equal else 'NOT the input'}; presence of the "
+            f"hands {row.presence:.2f}"
         )
     print(f"picture: {join(settings.output, 'strip.png')}")
     track_run("overfit", settings, mean, [join(settings.output, "strip.png")])

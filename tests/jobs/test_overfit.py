@@ -79,6 +79,9 @@ def test_the_real_clip_has_no_error_and_the_first_frame_repeated_no_gain(data, d
     for perfect, frozen in zip(real, still, strict=True):
         assert perfect.mask_iou == 1
         assert perfect.psnr == np.inf
+        assert perfect.presence > frozen.presence
+        assert perfect.joint_error < frozen.joint_error
+        assert perfect.hs_err < frozen.hs_err
         assert not perfect.outside_equal  # the real scene moves, if only by its noise
         assert frozen.gain == 0
         assert frozen.outside_equal
