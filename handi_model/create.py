@@ -54,7 +54,9 @@ def assemble(
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
 ) -> HandiPipeline:
-    """A pipeline of these networks with the schedule and the defaults of `config`."""
+    """A pipeline of these networks, in evaluation mode, with what `config` sets for sampling."""
+    for network in (unet, vae, text_encoder):
+        network.eval()
     return HandiPipeline(
         vae=vae,
         text_encoder=text_encoder,
