@@ -1,9 +1,14 @@
 """What the motion mask and the hand loss are each worth: the same training without them.
 
 python jobs/ablate.py --data out/sample64 --output out/ablation
+
+A run that is there already is not repeated, so the seeds may be shared out among processes.
 """
 
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,7 +25,7 @@ from jobs.fit_report import as_json, generate, mean_of, measure, picture
 from jobs.overfit import learn
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
-from pipelines.storage import absolute, join, write_bytes
+from pipelines.storage import absolute, join, read_bytes, write_bytes
 from pipelines.training_clips import DatasetError, read_training_clips
 
 CONDITIONS = ("both", "without L_HR", "without mask")
@@ -70,10 +75,12 @@ def main() -> None:
         detector = HandDetector.load(settings.hand_model).to(device)
     except (DatasetError, ModelFileError, ValueError) as error:
         stop(str(error))
-    runs: dict[str, list[dict[str, float]]] = {}
     for seed in settings.seeds:
         for condition in CONDITIONS:
-            where = join(settings.output, f"{condition.replace(' ', '-')}-seed{seed}")
+            where = run_url(settings, condition, seed)
+            if read_run(where, settings) is not None:
+                print(f"{condition}, seed {seed}: there already")
+                continue
             print(f"{condition}, seed {seed}")
             fit_settings = settings.fit.model_copy(update={"seed": seed})
             losses = settings.losses
@@ -84,14 +91,42 @@ def main() -> None:
                 fit_settings = stage_2_alone(fit_settings)
             pipe, _ = learn(config, clips, detector, fit_settings, losses, device, whole_frame)
             generated = generate(pipe, clips, seed, whole_frame)
-            rows = measure(generated, clips, detector)
+            figures = mean_of(measure(generated, clips, detector))
             write_bytes(f"{where}.png", encode_png(picture(generated, clips)))
-            runs.setdefault(condition, []).append(mean_of(rows))
-            write_bytes(join(settings.output, "runs.json"), as_json(runs))
+            write_bytes(f"{where}.json", as_json({"figures": figures, **decisive(settings)}))
+    runs = {
+        condition: [
+            read_run(run_url(settings, condition, seed), settings) or {} for seed in settings.seeds
+        ]
+        for condition in CONDITIONS
+    }
     text = table(runs)
     write_bytes(join(settings.output, "table.md"), text.encode())
     print(text)
     track_run("ablation", settings, {}, [join(settings.output, "table.md")])
+
+
+def run_url(settings: AblationSettings, condition: str, seed: int) -> str:
+    """Where a run's picture and figures lie, without the ending."""
+    return join(settings.output, f"{condition.replace(' ', '-')}-seed{seed}")
+
+
+def decisive(settings: AblationSettings) -> dict[str, Any]:
+    """What decides a run's figures, beside its condition and its seed."""
+    values = settings.model_dump(
+        include={"data", "clips", "resolution", "num_inference_steps", "losses"}
+    )
+    return {**values, "fit": settings.fit.model_dump(exclude={"seed"})}
+
+
+def read_run(where: str, settings: AblationSettings) -> dict[str, float] | None:
+    """The figures of a run that is there; None where it is not, or ran under other settings."""
+    try:
+        found = json.loads(read_bytes(f"{where}.json"))
+    except FileNotFoundError:
+        return None
+    figures: dict[str, float] = found.pop("figures")
+    return figures if found == decisive(settings) else None
 
 
 def stage_2_alone(settings: FitSettings) -> FitSettings:
@@ -109,7 +144,7 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
     for condition, results in runs.items():
         cells = []
         for name in COLUMNS:
-            values = np.array([result[name] for result in results])
+            values = np.array([result[name] for result in results], float)  # null is NaN
             cells.append(f"{values.mean():.3g} ± {values.std(ddof=len(values) > 1):.2g}")
         lines.append(f"| {condition} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

@@ -57,12 +57,16 @@ def test_a_fitted_model_its_picture_and_its_figures_are_left(job, capsys):
     assert "slide_cup_1: mask IoU" in capsys.readouterr().out
 
 
-def test_the_ablation_trains_each_condition_with_each_seed(job):
+def test_the_ablation_trains_each_condition_with_each_seed_once(job, capsys):
     folder = job(ablate, seeds="[0, 1]", clips=CLIPS[0])
     table = (folder / "table.md").read_text().splitlines()
     assert [line.split("|")[1].strip() for line in table[2:]] == list(ablate.CONDITIONS)
     assert all(line.count("±") == len(ablate.COLUMNS) for line in table[2:])
     assert len(list(folder.glob("*.png"))) == 6
+    assert "there already" not in capsys.readouterr().out
+    job(ablate, seeds="[0, 1]", clips=CLIPS[0])
+    assert capsys.readouterr().out.count("there already") == 6
+    assert (folder / "table.md").read_text().splitlines() == table
 
 
 def test_without_the_mask_stage_2_gets_as_many_steps():
