@@ -14,8 +14,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal
 
+import diffusers
 import numpy as np
 import torch
+import transformers
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -48,7 +50,7 @@ class GenerateSettings(BaseModel):
     prompt: str = Field(description="What the hands should do, such as 'open the drawer'.")
     output: str = Field(description="URL of the folder to write.")
     name: str | None = Field(
-        None, description="Name of the files; the instruction and the seed by default."
+        None, description="Name of the files; picture, instruction and seed by default."
     )
     seed: int = Field(0, ge=0, description="Seed of the noise.")
     num_frames: int | None = Field(None, description="Frames; the model's own by default.")
@@ -132,21 +134,28 @@ def open_pipeline(model: str, dtype: torch.dtype, device: torch.device) -> Handi
     Raises:
         ValueError: if there is none.
     """
+    for library in (diffusers, transformers):  # bars of files read; the bar of steps stays
+        library.utils.logging.disable_progress_bar()
     with tempfile.TemporaryDirectory() as scratch:
         try:
             folder = fetch_folder(model, Path(scratch)) if "://" in model else model
-            pipe = HandiPipeline.from_pretrained(folder, torch_dtype=dtype)
+            pipe = HandiPipeline.from_pretrained(folder, dtype=dtype)
         except Exception as error:
             raise ValueError(f"model: {model} cannot be loaded: {one_line(error)}") from None
     return pipe.to(device)
+
+
+def default_name(settings: GenerateSettings) -> str:
+    """Picture, instruction and seed, in letters that every storage takes."""
+    words = f"{Path(settings.image).stem} {settings.prompt}".lower()
+    return re.sub(r"[^a-z0-9]+", "-", words).strip("-")[:80] + f"-seed{settings.seed}"
 
 
 def write_clip(
     settings: GenerateSettings, out: HandiOutput, scene: np.ndarray, used: dict[str, Any]
 ) -> list[str]:
     """Write video, GIF, mask, strip and settings side by side; gives their URLs."""
-    words = re.sub(r"[^a-z0-9]+", "-", settings.prompt.lower()).strip("-")[:60]
-    stem = join(settings.output, settings.name or f"{words}-seed{settings.seed}")
+    stem = join(settings.output, settings.name or default_name(settings))
     frames, mask = eight_bit(out.frames[0]), out.masks[0]
     files = {
         f"{stem}.mp4": encode_mp4(frames, settings.fps),

@@ -49,7 +49,7 @@ def job(monkeypatch, model, scene, tmp_path):
 
 def test_a_clip_lies_in_every_form_beside_its_settings(job):
     folder = job(seed=7)
-    stem = "open-the-drawer-seed7"
+    stem = "scene-open-the-drawer-seed7"
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         f"{stem}{end}" for end in (".mp4", ".gif", "-mask.png", "-strip.png", ".json")
     )
