@@ -133,7 +133,8 @@ def mask_step(
         return _result(done.noise_loss, noise=done.noise_loss)
     length = batch.video_latent.shape[2]
     frames = random_frames(len(batch), length, settings.decoded_frames, generator)
-    rows, frames = torch.arange(len(batch))[:, None], frames.to(done.clean.device)
+    device = done.clean.device
+    rows, frames = torch.arange(len(batch), device=device)[:, None], frames.to(device)
     clean = done.clean.transpose(1, 2)[rows, frames].transpose(1, 2)
     pred = masks_of_grey(decode_latents(networks.vae, clean))
     mask_iou = mask_iou_loss(pred, batch.frame_masks[rows, frames])

@@ -5,6 +5,9 @@ python jobs/overfit.py --data out/sample64 --output out/overfit --clips '["lift_
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
@@ -22,7 +25,7 @@ from jobs.device import usable_device
 from jobs.fit_report import as_json, generate, mean_of, measure, picture
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
-from pipelines.storage import absolute, join, write_bytes
+from pipelines.storage import absolute, join, put_folder, write_bytes
 from pipelines.training_clips import DatasetError, TrainingClips, read_training_clips
 
 
@@ -32,7 +35,7 @@ class OverfitSettings(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     data: str = Field(description="URL of the output of jobs/preprocess.py.")
-    output: str = Field(description="Path of the folder to write.")
+    output: str = Field(description="URL of the folder to write.")
     clips: list[str] = Field([], description="Clip ids to learn; all of the data set by default.")
     resolution: int = Field(64, ge=16, description="Side of the frames, pixels.")
     num_inference_steps: int = Field(
@@ -64,7 +67,9 @@ def main() -> None:
     pipe, log = learn(config, clips, detector, settings.fit, settings.losses, device)
     generated = generate(pipe, clips, settings.fit.seed)
     rows = measure(generated, clips, detector)
-    pipe.save_pretrained(join(settings.output, "model").removeprefix("file://"))
+    with tempfile.TemporaryDirectory() as scratch:
+        pipe.save_pretrained(scratch)
+        put_folder(Path(scratch), join(settings.output, "model"))
     write_bytes(join(settings.output, "strip.png"), encode_png(picture(generated, clips)))
     mean = mean_of(rows)
     result = {

@@ -84,3 +84,10 @@ def fetch_folder(url: str, scratch: Path) -> Path:
         return Path(path)
     fs.get(path, str(scratch / "copy"), recursive=True)
     return scratch / "copy"
+
+
+def put_folder(folder: Path, url: str) -> None:
+    """Copy what lies in a local folder to below a URL."""
+    fs, path = url_to_fs(url)
+    fs.makedirs(path, exist_ok=True)
+    fs.put(f"{folder}/", f"{path}/", recursive=True)

@@ -1,0 +1,30 @@
+from pipelines.storage import fetch_folder, find, put_folder, read_bytes
+
+
+def test_a_folder_goes_to_a_store_and_comes_back_whole(tmp_path):
+    given = tmp_path / "model"
+    (given / "unet").mkdir(parents=True)
+    (given / "model_index.json").write_text("{}")
+    (given / "unet" / "weights").write_bytes(b"\0\1")
+    url = "memory://runs/7/model"
+    put_folder(given, url)
+    assert read_bytes(f"{url}/model_index.json") == b"{}"
+    assert len(find(url, "")) == 2
+    back = fetch_folder(url, tmp_path / "scratch")
+    assert (back / "model_index.json").read_text() == "{}"
+    assert (back / "unet" / "weights").read_bytes() == b"\0\1"
+
+
+def test_a_local_folder_is_used_where_it_lies(tmp_path):
+    assert fetch_folder(f"file://{tmp_path}", tmp_path / "scratch") == tmp_path
+
+
+def test_copying_twice_does_not_nest(tmp_path):
+    given, target = tmp_path / "model", tmp_path / "out"
+    given.mkdir()
+    (given / "weights").write_bytes(b"1")
+    for content in (b"1", b"2"):
+        (given / "weights").write_bytes(content)
+        put_folder(given, f"file://{target}")
+    assert [path.name for path in target.rglob("*")] == ["weights"]
+    assert (target / "weights").read_bytes() == b"2"
