@@ -3,7 +3,7 @@
 Decoding all frames costs more than the network itself. A random subset of the frames gives an
 unbiased estimate of a mean over frames; a window around a hand gives nearly the pixels that the
 whole frame's decoding gives there, since the autoencoder's decoder is local but for its norms and
-its innermost attention. Everything here is bookkeeping on the CPU: no device is waited for.
+its innermost attention. Everything here is bookkeeping on the CPU.
 """
 
 from __future__ import annotations

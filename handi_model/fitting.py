@@ -32,6 +32,9 @@ from handi_model.training import (
     video_step,
 )
 
+STEPS_APART = 1_000_003
+"""Between the generator's seeds of two trainings: more than the steps of either."""
+
 OnFitStep = Callable[[int, Stage, StepResult], None]
 
 
@@ -56,7 +59,7 @@ class FitSettings(BaseModel):
     )
     mask_steps: int = Field(4, ge=1, description="Denoising steps of a generated mask.")
     mask_every: int = Field(50, ge=1, description="Steps after which masks are generated anew.")
-    seed: int = Field(0, description="Of weights' order, noise, timesteps and choices.")
+    seed: int = Field(0, ge=0, lt=2**40, description="Of noise, timesteps and choices.")
 
 
 def fit(
@@ -79,27 +82,34 @@ def fit(
     pipe.unet.set_prior(clips.mask.mean(0))
     networks = Networks.of(pipe, detector)
     pipe.unet.train()
-    generator = torch.Generator().manual_seed(settings.seed)
+    torch.manual_seed(settings.seed)  # dropout
+    generator = torch.Generator()
     optimizer = torch.optim.AdamW(
         pipe.unet.parameters(), lr=settings.learning_rate, fused=pipe.device.type == "cuda"
     )
     schedule = get_cosine_schedule_with_warmup(optimizer, settings.warmup_steps, settings.steps)
     average = EMAModel(pipe.unet.parameters(), decay=settings.ema_decay)
     scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
-    areas = clips.mask
+    areas = None
     for step in range(settings.steps):
+        # Trainings of one seed see the same clips, noise and timesteps in each step, whatever else
+        # a loss draws: their difference is the loss's.
+        generator.manual_seed(settings.seed * STEPS_APART + step)
         stage = stage_of_epoch(step, settings.cycle)
         share = generated_share(step / settings.steps, settings.ramp_start, settings.ramp_end)
-        if share and step % settings.mask_every == 0 and not whole_frame:
+        if share and not whole_frame and (areas is None or step % settings.mask_every == 0):
             areas = generated_areas(networks, scheduler, clips, settings)
         items = _items(len(clips), settings.batch_size, generator)
         batch = clips.take(items)
         if stage == "mask":
             result = mask_step(networks, batch, losses, generator)
         else:
-            area = mixed_area(batch.mask, areas[items], share, generator)
             if whole_frame:
-                area = torch.ones_like(area)
+                area = torch.ones_like(batch.mask)
+            elif areas is None:
+                area = batch.mask
+            else:
+                area = mixed_area(batch.mask, areas[items], share, generator)
             result = video_step(networks, batch, area, losses, generator)
         result.loss.backward()
         torch.nn.utils.clip_grad_norm_(pipe.unet.parameters(), 1.0)
@@ -118,13 +128,19 @@ def generated_areas(
     clips: Batch,
     settings: FitSettings,
 ) -> Tensor:
-    """Stage 1's motion areas for clips, by a few denoising steps: (B, H, W), 0 or 1."""
+    """Stage 1's motion areas for clips, by a few denoising steps without guidance.
+
+    Returns:
+        (B, H, W), 0 or 1.
+    """
+    networks.unet.eval()
     noise = torch.randn(
         clips.mask_latent.shape, generator=torch.Generator().manual_seed(settings.seed)
     ).to(clips.mask_latent)
     prior = networks.prior.expand(len(clips), -1, -1)
     condition = Condition(clips.text, clips.image_latent, prior)
     latents = denoise(networks.unet, scheduler, noise, condition, "mask", settings.mask_steps)
+    networks.unet.train()
     if networks.residual:
         latents = latents + networks.empty_mask_latent[:, None]
     return torch.from_numpy(motion_areas(networks.vae, latents)).to(noise)

@@ -35,7 +35,7 @@ def decode_pictures(vae: AutoencoderKL, latents: Tensor, chunk: int = 16) -> Ten
     """(N, C, h, w) -> (N, 3, H, W), about [-1, 1]; differentiable.
 
     Args:
-        chunk: pictures decoded at a time, which bounds the memory.
+        chunk: pictures decoded at a time, which bounds the memory where no gradient is kept.
     """
     scaled = latents.to(vae.dtype) / vae.config.scaling_factor
     return torch.cat([vae.decode(part, return_dict=False)[0] for part in scaled.split(chunk)])
@@ -57,7 +57,13 @@ def area_channel(masks: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 @torch.no_grad()
-def empty_mask_latent(vae: AutoencoderKL, height: int, width: int) -> Tensor:
-    """(C, h, w): the latent of a frame without hands in it, for frames of this size in pixels."""
-    black = torch.full((1, 1, 3, height, width), -1.0, device=vae.device)
+def empty_mask_latent(
+    vae: AutoencoderKL, height: int, width: int, device: torch.device | None = None
+) -> Tensor:
+    """(C, h, w): the latent of a frame without hands in it, for frames of this size in pixels.
+
+    Args:
+        device: where the autoencoder computes; by default where its weights are.
+    """
+    black = torch.full((1, 1, 3, height, width), -1.0, device=device or vae.device)
     return encode_frames(vae, black)[0, :, 0]

@@ -173,6 +173,11 @@ class HandiPipeline(DiffusionPipeline):
         if output_type not in OUTPUT_TYPES:
             raise ValueError(f"output_type: {output_type!r} is none of {', '.join(OUTPUT_TYPES)}")
         check_count("feather", feather, 0, 8192, "pixels")
+        check_count("decode_chunk_size", decode_chunk_size, 1, 8192, "frames")
+        if mask_radius is not None:
+            check_count("mask_radius", mask_radius, 0, 8192, "pixels")
+        if not 0 < mask_threshold < 1:
+            raise ValueError(f"mask_threshold: {mask_threshold!r} is not between 0 and 1")
         request = self.check(
             image,
             prompt,
@@ -204,7 +209,7 @@ class HandiPipeline(DiffusionPipeline):
                 prior = self.unet.prior.expand(len(scenes), -1, -1)
                 mask_latent = sample("mask", mask_noise, prior)
                 if self.config.residual:
-                    empty = empty_mask_latent(self.vae, *request.size)
+                    empty = empty_mask_latent(self.vae, *request.size, scenes.device)
                     mask_latent = mask_latent + empty[:, None].to(mask_latent)
                 areas = motion_areas(
                     self.vae, mask_latent, mask_threshold, mask_radius, decode_chunk_size

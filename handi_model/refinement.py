@@ -17,6 +17,26 @@ from handi_model.hands import HandDetector, regions_from_joints
 from handi_model.latents import decode_pictures
 from handi_model.losses import hand_refinement_loss
 
+HALF_PIXEL = 0.5
+"""The detector counts places from the centre of the first pixel, as MediaPipe does. On the large
+frames that true joints were found on that is next to nothing; on small ones it shows."""
+
+
+def true_regions(joints: Tensor, visible: Tensor, height: int, width: int) -> Tensor:
+    """Where the detector is to look for true hands on frames smaller than they were found on.
+
+    Args:
+        joints: (N, 42, 2) normalised to the frame.
+        visible: (N, 42) bool.
+        height, width: of the frames to look at, pixels.
+
+    Returns:
+        (N, 2, 4), see `hands.regions`. What is found there lies `HALF_PIXEL` before its place.
+    """
+    regions = regions_from_joints(joints, visible, height, width)
+    centre = torch.where(regions[..., 2:3] > 0, regions[..., :2] - HALF_PIXEL, 0.0)
+    return torch.cat([centre, regions[..., 2:]], -1)
+
 
 @dataclass(frozen=True)
 class HandLoss:
@@ -53,7 +73,7 @@ def decoded_hand_loss(
     chosen, weight = random_frames_with_hands(visible, frames, generator)
     joints = joints[torch.arange(len(joints))[:, None], chosen]
     visible = visible[torch.arange(len(visible))[:, None], chosen]
-    regions = regions_from_joints(joints.flatten(0, 1), visible.flatten(0, 1), height, width)
+    regions = true_regions(joints.flatten(0, 1), visible.flatten(0, 1), height, width)
     regions = regions.unflatten(0, chosen.shape)
     windows = hand_windows(regions, chosen, latent_size, factor, window_margin)
     if windows is None:
@@ -68,7 +88,8 @@ def decoded_hand_loss(
     found, presence = detector.crop_landmarks(
         pixels, windows.window_of.to(device), in_window.to(device)
     )
-    found = (found + corner.to(device)[:, None]) / torch.tensor([width, height], device=device)
+    extent = torch.tensor([width, height], device=device)
+    found = (found + corner.to(device)[:, None] + HALF_PIXEL) / extent
     counted = presence.detach() >= presence_threshold
 
     # Back to the layout of eq. 5, where a hand that is not counted is not visible.

@@ -17,6 +17,9 @@ LONGEST_CLIP = 256
 """Frames: far beyond what a model was trained on, short of filling the memory by a slip."""
 
 
+NUMBER = int | float | np.integer | np.floating
+
+
 @dataclass(frozen=True)
 class Request:
     """A checked call of the pipeline.
@@ -163,9 +166,9 @@ def check_guidance(scale: Any, count: int) -> torch.Tensor:
     """(B,) float32 guidance scales, each at least 1."""
     values = one_each("guidance_scale", scale, count)
     for value in values:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= 100:
+        if isinstance(value, bool) or not isinstance(value, NUMBER) or not 1 <= value <= 100:
             raise ValueError(f"guidance_scale: {value!r} is not a number from 1 (none) to 100")
-    return torch.tensor(values, dtype=torch.float32)
+    return torch.tensor([float(value) for value in values], dtype=torch.float32)
 
 
 def read_scene(image: Any, height: int, width: int) -> NDArray[np.float32]:
@@ -203,9 +206,13 @@ def _pixels(name: str, picture: Any) -> NDArray[np.float32]:
     """A picture of any accepted type as float32 in [0, 1], colour last."""
     if isinstance(picture, Image.Image):
         upright = ImageOps.exif_transpose(picture)
+        if upright.has_transparency_data:
+            shown = upright.convert("RGBA")
+            upright = Image.alpha_composite(Image.new("RGBA", shown.size, "black"), shown)
         picture = np.asarray(upright.convert("RGB"))
     elif isinstance(picture, torch.Tensor):
         picture = picture.detach().cpu()
+        picture = picture.float() if picture.is_floating_point() else picture
         picture = (picture.permute(1, 2, 0) if picture.ndim == 3 else picture).numpy()
     if not isinstance(picture, np.ndarray):
         raise ValueError(

@@ -1,7 +1,7 @@
 """One optimisation step of either stage: a batch in, a loss and its parts out. Knows no Ray.
 
-Random numbers are drawn on the CPU, so that a seed gives the same step on every device, and so
-that what a gate decides is known without waiting for the device.
+Timesteps, noise and choices are drawn on the CPU: a seed gives the same ones on every device, and
+what the timestep gate decides is known there. (Dropout, where there is any, is the device's own.)
 """
 
 from __future__ import annotations

@@ -183,13 +183,17 @@ class HandiUNet(ModelMixin, ConfigMixin):
         batch, _, frames = noisy.shape[:3]
         still = torch.cat([image_latent, area[:, None]], 1)
         still = still[:, :, None].expand(-1, -1, frames, -1, -1)
-        inputs = torch.cat([noisy, still.to(noisy.dtype)], 1)
+        # In the weights' own type: training noises its latents in float32.
+        dtype = self.frame_proj.weight.dtype
+        inputs = torch.cat([noisy.to(dtype), still.to(dtype)], 1)
         hidden = self.conv_in[stage](inputs.transpose(1, 2).flatten(0, 1))
         hidden = hidden.unflatten(0, (batch, frames)).transpose(1, 2)
         hidden = hidden + self._frame_embedding(frames, hidden).T[:, :, None, None]
-        which = noisy.new_zeros(batch, len(STAGES))
+        which = inputs.new_zeros(batch, len(STAGES))
         which[:, STAGES.index(stage)] = 1
-        hidden = self.backbone(hidden, timestep, text, timestep_cond=which, return_dict=False)[0]
+        hidden = self.backbone(
+            hidden, timestep, text.to(dtype), timestep_cond=which, return_dict=False
+        )[0]
         out = self.conv_out[stage](hidden.transpose(1, 2).flatten(0, 1))
         return out.unflatten(0, (batch, frames)).transpose(1, 2)
 

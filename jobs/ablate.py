@@ -25,7 +25,7 @@ from jobs.fit_report import as_json, generate, mean_of, measure, picture
 from jobs.overfit import learn
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
-from pipelines.storage import absolute, join, read_bytes, write_bytes
+from pipelines.storage import join, read_bytes, writable, write_bytes
 from pipelines.training_clips import DatasetError, read_training_clips
 
 CONDITIONS = ("both", "without L_HR", "without mask")
@@ -33,7 +33,7 @@ COLUMNS = {
     "psnr": "PSNR inside the mask, dB",
     "gain": "above the first frame, dB",
     "mask_iou": "mask IoU",
-    "hs_err": "HS-Err",
+    "hs_err": "HS-Err in the true regions",
     "joint_error": "joint distance",
     "presence": "presence score",
 }
@@ -64,7 +64,6 @@ def main() -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     try:
-        settings.output = absolute(settings.output)
         config = ModelConfig.of(
             "tiny",
             resolution=settings.resolution,
@@ -73,6 +72,7 @@ def main() -> None:
         clips = read_training_clips(settings.data, settings.clips, config.resolution)
         device = usable_device(settings.device)
         detector = HandDetector.load(settings.hand_model).to(device)
+        settings.output = writable(settings.output)
     except (DatasetError, ModelFileError, ValueError) as error:
         stop(str(error))
     for seed in settings.seeds:
@@ -123,7 +123,7 @@ def read_run(where: str, settings: AblationSettings) -> dict[str, float] | None:
     """The figures of a run that is there; None where it is not, or ran under other settings."""
     try:
         found = json.loads(read_bytes(f"{where}.json"))
-    except FileNotFoundError:
+    except (FileNotFoundError, ValueError):  # not there, or damaged
         return None
     figures: dict[str, float] = found.pop("figures")
     return figures if found == decisive(settings) else None
@@ -145,6 +145,9 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
         cells = []
         for name in COLUMNS:
             values = np.array([result[name] for result in results], float)  # null is NaN
+            if name == "mask_iou" and condition == "without mask":
+                cells.append("-")
+                continue
             cells.append(f"{values.mean():.3g} ± {values.std(ddof=len(values) > 1):.2g}")
         lines.append(f"| {condition} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

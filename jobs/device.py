@@ -16,5 +16,5 @@ def usable_device(name: str | None) -> torch.device:
         torch.empty(1, device=device)
     except Exception as error:  # torch says it with several types
         reason = str(error).strip().splitlines()[0]
-        raise ValueError(f"device: {name} cannot be used: {reason}") from None
+        raise ValueError(f"device: {name or 'cuda'} cannot be used: {reason}") from None
     return device

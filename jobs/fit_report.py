@@ -12,10 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from handi_model.hands import HandDetector, regions_from_joints
+from handi_model.hands import HandDetector
 from handi_model.metrics.fidelity import mask_iou, psnr_inside
 from handi_model.metrics.hand_error import hand_error
 from handi_model.pipeline import HandiPipeline
+from handi_model.refinement import HALF_PIXEL, true_regions
 from pipelines.clip_files import clip_strip, eight_bit
 from pipelines.training_clips import TrainingClips
 
@@ -115,10 +116,12 @@ def _hands_in_true_regions(
     """HS-Err, joint distance and presence of a clip's hands, sought where the real ones are."""
     true_joints = torch.from_numpy(clips.joints[clip])
     visible = torch.from_numpy(np.repeat(clips.detected[clip], 21, axis=1))
-    regions = regions_from_joints(true_joints, visible, *frames.shape[1:3])
+    height, width = frames.shape[1:3]
+    regions = true_regions(true_joints, visible, height, width)
     device = next(detector.buffers()).device
-    joints, presence = detector.landmarks(torch.from_numpy(frames).to(device), regions.to(device))
-    error = hand_error(joints.cpu().numpy(), visible.numpy(), clips.joints[clip], visible.numpy())
+    found, presence = detector.landmarks(torch.from_numpy(frames).to(device), regions.to(device))
+    joints = found.cpu() + HALF_PIXEL / torch.tensor([width, height])
+    error = hand_error(joints.numpy(), visible.numpy(), clips.joints[clip], visible.numpy())
     there = regions[..., 2] > 0
     return {
         "hs_err": error.hs_err,

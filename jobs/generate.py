@@ -26,7 +26,7 @@ from jobs.cli import load, stop
 from jobs.device import usable_device
 from pipelines.clip_files import clip_strip, eight_bit, encode_gif, encode_mp4, encode_png
 from pipelines.records import one_line
-from pipelines.storage import absolute, fetch_folder, join, read_bytes, write_bytes
+from pipelines.storage import fetch_folder, join, read_bytes, writable, write_bytes
 
 CALL = {
     "num_frames",
@@ -35,8 +35,11 @@ CALL = {
     "num_inference_steps",
     "mask_steps",
     "guidance_scale",
+    "negative_prompt",
 }
 """Keys that go to the pipeline as they are; what is not given is the model's own."""
+AREA = {"mask_threshold", "mask_radius", "feather"}
+"""Keys of the motion area."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -52,7 +55,7 @@ class GenerateSettings(BaseModel):
     name: str | None = Field(
         None, description="Name of the files; picture, instruction and seed by default."
     )
-    seed: int = Field(0, ge=0, description="Seed of the noise.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Seed of the noise.")
     num_frames: int | None = Field(None, description="Frames; the model's own by default.")
     height: int | None = Field(None, description="Height, pixels; the model's own by default.")
     width: int | None = Field(None, description="Width, pixels; the model's own by default.")
@@ -68,6 +71,13 @@ class GenerateSettings(BaseModel):
     mask: str | None = Field(
         None, description="URL of a picture of the motion area, white inside: skips stage 1."
     )
+    negative_prompt: str = Field("", description="What guidance moves away from.")
+    mask_threshold: float = Field(
+        0.5, description="A predicted pixel at or above it belongs to the motion area, (0, 1)."
+    )
+    mask_radius: int | None = Field(
+        None, description="Of the disc that cleans the area, pixels; 1/85 of a side by default."
+    )
     feather: int = Field(0, description="Soft edge inside the motion area, pixels.")
     fps: float = Field(8.0, gt=0, le=120, description="Frames a second of the files.")
     device: str | None = Field(None, description="Torch device; a GPU where there is one.")
@@ -79,13 +89,13 @@ class GenerateSettings(BaseModel):
 def main() -> None:
     settings = load(GenerateSettings, "generate")
     try:
-        settings.output = absolute(settings.output)
         device = usable_device(settings.device)
         scene = open_picture("image", settings.image)
         mask = open_picture("mask", settings.mask) if settings.mask else None
         pipe = open_pipeline(settings.model, DTYPES[settings.dtype], device)
         asked = settings.model_dump(include=CALL)
         request = pipe.check(scene, settings.prompt, mask=mask, **asked)
+        settings.output = writable(settings.output)
         generator = torch.Generator().manual_seed(settings.seed)
         began = time.perf_counter()
         out = pipe(
@@ -93,7 +103,7 @@ def main() -> None:
             settings.prompt,
             mask=mask,
             generator=generator,
-            feather=settings.feather,
+            **settings.model_dump(include=AREA),
             **asked,
         )
     except ValueError as error:
@@ -104,6 +114,7 @@ def main() -> None:
         "height": request.size[0],
         "width": request.size[1],
         "guidance_scale": float(request.guidance_scale[0]),
+        "mask_steps": None if mask else request.mask_steps,
         "device": str(device),
         "seconds": round(time.perf_counter() - began, 2),
         "versions": {name: version(name) for name in ("handi", "torch", "diffusers")},

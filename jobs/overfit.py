@@ -25,7 +25,7 @@ from jobs.device import usable_device
 from jobs.fit_report import as_json, generate, mean_of, measure, picture
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
-from pipelines.storage import absolute, join, put_folder, write_bytes
+from pipelines.storage import join, put_folder, writable, write_bytes
 from pipelines.training_clips import DatasetError, TrainingClips, read_training_clips
 
 
@@ -53,7 +53,6 @@ def main() -> None:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     try:
-        settings.output = absolute(settings.output)
         config = ModelConfig.of(
             "tiny",
             resolution=settings.resolution,
@@ -62,6 +61,7 @@ def main() -> None:
         clips = read_training_clips(settings.data, settings.clips, config.resolution)
         device = usable_device(settings.device)
         detector = HandDetector.load(settings.hand_model).to(device)
+        settings.output = writable(settings.output)
     except (DatasetError, ModelFileError, ValueError) as error:
         stop(str(error))
     pipe, log = learn(config, clips, detector, settings.fit, settings.losses, device)

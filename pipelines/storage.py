@@ -21,10 +21,31 @@ def absolute(url: str) -> str:
     """The URL with its protocol, and a local path made absolute: the same on every worker.
 
     Raises:
-        ValueError: if no storage is known for the protocol.
+        ValueError: if no storage is known for the protocol, or its library is not installed.
     """
-    fs, path = url_to_fs(url)
+    try:
+        fs, path = url_to_fs(url)
+    except ImportError as error:
+        raise ValueError(str(error)) from None
     return str(fs.unstrip_protocol(path))
+
+
+def writable(url: str) -> str:
+    """The absolute URL of a folder, made where it is missing.
+
+    Raises:
+        ValueError: if nothing can be written there, in one line.
+    """
+    try:
+        folder = absolute(url)
+        probe = join(folder, f".{uuid.uuid4().hex}")
+        write_bytes(probe, b"")
+        fs, path = url_to_fs(probe)
+        fs.rm(path)
+    except Exception as error:  # each storage has its own
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise ValueError(f"output: {url} cannot be written: {reason}") from None
+    return folder
 
 
 def write_bytes(url: str, data: bytes) -> None:

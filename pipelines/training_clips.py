@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pipelines.dataset import read_columns, read_rows
 from pipelines.frames import decode_jpeg, decode_mask
+from pipelines.records import one_line
 from pipelines.storage import join
 
 
@@ -52,7 +53,10 @@ def read_training_clips(data: str, clip_ids: list[str], resolution: int) -> Trai
     Raises:
         DatasetError: if there are no such clips, or they have another size or differ in length.
     """
-    known = read_columns(join(data, "clips"), ["clip_id"])["clip_id"].to_pylist()
+    try:
+        known = read_columns(join(data, "clips"), ["clip_id"])["clip_id"].to_pylist()
+    except Exception as error:  # each storage has its own
+        raise DatasetError(f"data: {data} cannot be read: {one_line(error)}") from None
     if not known:
         raise DatasetError(f"data: {data} holds no clips; give the output of jobs/preprocess.py")
     missing = sorted(set(clip_ids) - set(known))
@@ -61,11 +65,12 @@ def read_training_clips(data: str, clip_ids: list[str], resolution: int) -> Trai
             f"clips: {missing[0]!r} is not in {data}, which has {', '.join(known[:8])}"
         )
     rows = read_rows(data, clip_ids or known)
-    if (height := rows[0]["height"]) != resolution:
-        raise DatasetError(
-            f"data: frames of {data} are {height} pixels wide and the model's {resolution}; "
-            f"preprocess with --resolution {resolution}"
-        )
+    for height, width in {(row["height"], row["width"]) for row in rows}:
+        if (height, width) != (resolution, resolution):
+            raise DatasetError(
+                f"data: {data} has frames of {width}x{height} pixels, and the model's are "
+                f"{resolution}x{resolution}; preprocess with --resolution {resolution}"
+            )
     if len(lengths := {len(row["frames"]) for row in rows}) > 1:
         raise DatasetError(f"data: clips of {data} differ in length: {sorted(lengths)} frames")
     return TrainingClips(

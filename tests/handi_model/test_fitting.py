@@ -43,6 +43,25 @@ def test_a_seed_gives_the_same_training(fresh_tiny, two_clips, detector):
     assert run(fresh_tiny, two_clips, detector) == first
 
 
+def test_trainings_of_one_seed_see_the_same_noise_with_and_without_the_hand_loss(
+    fresh_tiny, two_clips, detector
+):
+    seen: dict[float, list] = {0.0: [], 1.0: []}
+    forward = fresh_tiny.unet.forward
+    for eta, calls in seen.items():
+
+        def spy(noisy, timestep, *rest, calls=calls):
+            calls.append((timestep.tolist(), rest[-1]))
+            return forward(noisy, timestep, *rest)
+
+        fresh_tiny.unet.forward = spy
+        losses = LossSettings(decoded_frames=1, eta=eta)
+        settings = QUICK.model_copy(update={"ramp_start": 1.0, "ramp_end": 1.0})
+        fit(fresh_tiny, two_clips, detector, losses, settings, lambda *_: None)
+    assert len(seen[0.0]) == QUICK.steps
+    assert seen[0.0] == seen[1.0]
+
+
 def test_training_lowers_the_loss(fresh_tiny, two_clips, detector):
     settings = QUICK.model_copy(
         update={"steps": 60, "cycle": ["video"], "ramp_start": 1.0, "ramp_end": 1.0}

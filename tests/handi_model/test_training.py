@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -82,6 +83,9 @@ def test_a_network_that_knows_the_video_finds_the_hands_where_they_are(networks,
     assert result.parts["presence_gate"] == 1
     # A tenth of the frame for each joint: hands of some 20 pixels, blurred by the autoencoder.
     assert 0 < result.parts["hand"] < 0.1**2
+    elsewhere = replace(clips, joints=clips.joints + 0.15)
+    moved = video_step(oracle, elsewhere, clips.mask, ALL, seed())
+    assert moved.parts["hand"] > 1.5 * result.parts["hand"]
     assert torch.isclose(result.loss, result.parts["noise"] + result.parts["hand"])
 
 
@@ -181,15 +185,65 @@ def test_the_decode_of_a_window_is_near_the_full_one(networks, sample_frames):
     assert behind_a_margin < at_once
 
 
-def test_a_window_gives_nearly_the_hand_loss_of_the_whole_frame(networks, two_clips):
-    clips = two_clips.take([0])
-    look = {"vae": networks.vae, "detector": networks.detector, "presence_threshold": 0.0}
+class Middle:
+    """Finds every joint of a hand at the middle of its region, and tells the frames' size."""
+
+    def __init__(self) -> None:
+        self.size: tuple[int, int] | None = None
+
+    def crop_landmarks(self, frames, frame_index, regions):
+        self.size = tuple(frames.shape[1:3])
+        return regions[:, None, :2].expand(-1, 21, -1), torch.ones(len(regions))
+
+
+def test_a_hand_is_found_at_its_place_in_the_frame_through_a_window(networks):
+    """Joints near one point have their region around it, so that eq. 5 is small if all is right."""
+    joints = torch.zeros(1, 2, 42, 2)
+    joints[0, :, :21] = torch.tensor([0.25, 0.6])
+    joints[0, :, 21:] = torch.tensor([0.7, 0.35])
+    joints += 0.03 * torch.rand(joints.shape, generator=seed())
+    visible = torch.ones(1, 2, 42, dtype=torch.bool)
+    clean = torch.randn(1, 16, 2, 32, 32, generator=seed())
+    finder, losses = Middle(), {}
+    for margin in (None, 1):
+        with torch.no_grad():
+            found = decoded_hand_loss(
+                clean, joints, visible, networks.vae, finder, window_margin=margin
+            )
+        losses[margin] = float(found.loss)
+        assert (finder.size == (256, 256)) == (margin is None)
+    assert losses[1] == pytest.approx(losses[None], rel=1e-4)
+    assert losses[1] < 0.03**2
+
+
+def test_a_window_gives_nearly_the_hand_loss_of_the_whole_frame(networks, detector, sample_frames):
+    frames = torch.from_numpy(sample_frames[:4, :256, :256].copy())
+    found = detector(frames)
+    assert found.visible.any()
+    joints, visible = found.joints[None], found.visible[None]
     with torch.no_grad():
-        whole = decoded_hand_loss(clips.video_latent, clips.joints, clips.visible, **look)
-        window = decoded_hand_loss(
-            clips.video_latent, clips.joints, clips.visible, **look, window_margin=0
-        )
-    assert float(window.loss) == pytest.approx(float(whole.loss), abs=0.02**2)
+        latent = encode_frames(networks.vae, frames.permute(0, 3, 1, 2)[None] / 127.5 - 1)
+
+        def loss(truth, margin):
+            rest = (visible, networks.vae, detector, 0.0)
+            return float(decoded_hand_loss(latent, truth, *rest, window_margin=margin).loss)
+
+        whole, window = loss(joints, None), loss(joints, 2)
+        assert window == pytest.approx(whole, abs=0.02**2)
+        assert loss(joints + 0.1, 2) > 4 * window
+
+
+@pytest.mark.parametrize("autocast", [False, True])
+def test_both_stages_train_in_bfloat16(networks, two_clips, autocast):
+    if not autocast:
+        networks.unet.to(torch.bfloat16)
+    for step, extra in ((mask_step, ()), (video_step, (two_clips.mask,))):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            result = step(networks, two_clips, *extra, LossSettings(hand_timesteps=1), seed())
+        result.loss.backward()
+        assert all(value.isfinite() for name, value in result.parts.items() if "gate" not in name)
+    gradients = [w.grad for w in networks.unet.parameters() if w.grad is not None]
+    assert gradients and all(gradient.isfinite().all() for gradient in gradients)
 
 
 def test_the_instruction_is_dropped_for_each_clip_by_itself(networks, two_clips):

@@ -1,4 +1,24 @@
-from pipelines.storage import fetch_folder, find, put_folder, read_bytes
+import pytest
+
+from pipelines.storage import absolute, fetch_folder, find, put_folder, read_bytes, writable
+
+
+def test_a_writable_folder_is_made_and_left_empty(tmp_path):
+    url = writable(str(tmp_path / "a" / "b"))
+    assert url == f"file://{tmp_path}/a/b"
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"output: .*file/below cannot be written: ") as refused:
+        writable(str(tmp_path / "file" / "below"))
+    assert "\n" not in str(refused.value)
+
+
+def test_an_unknown_storage_is_a_value_error():
+    with pytest.raises(ValueError, match="nowhere"):
+        absolute("nowhere://bucket/folder")
 
 
 def test_a_folder_goes_to_a_store_and_comes_back_whole(tmp_path):
