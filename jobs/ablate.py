@@ -148,7 +148,7 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
             if name == "mask_iou" and condition == "without mask":
                 cells.append("-")
                 continue
-            cells.append(f"{values.mean():.3g} ± {values.std(ddof=len(values) > 1):.2g}")
+            cells.append(f"{values.mean():#.3g} ± {values.std(ddof=len(values) > 1):.2g}")
         lines.append(f"| {condition} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
