@@ -11,22 +11,15 @@ import json
 from typing import Any
 
 import numpy as np
-import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from handi_model.config import ModelConfig
 from handi_model.fitting import FitSettings
-from handi_model.hands import HandDetector
-from handi_model.hands.model_files import ModelFileError
-from handi_model.training import LossSettings
-from jobs.cli import load, stop
-from jobs.device import usable_device
+from jobs.cli import load
 from jobs.fit_report import as_json, generate, mean_of, measure, picture
-from jobs.overfit import learn
+from jobs.learning import LearningSettings, learn, prepare
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
-from pipelines.storage import join, read_bytes, writable, write_bytes
-from pipelines.training_clips import DatasetError, read_training_clips
+from pipelines.storage import join, read_bytes, write_bytes
 
 CONDITIONS = ("both", "without L_HR", "without mask")
 COLUMNS = {
@@ -39,42 +32,15 @@ COLUMNS = {
 }
 
 
-class AblationSettings(BaseModel):
+class AblationSettings(LearningSettings):
     """Keys of the job."""
 
-    model_config = ConfigDict(extra="forbid")
-
-    data: str = Field(description="URL of the output of jobs/preprocess.py.")
-    output: str = Field(description="URL of the folder to write.")
-    clips: list[str] = Field([], description="Clip ids to learn; all of the data set by default.")
     seeds: list[int] = Field([0, 1, 2], min_length=1, description="A training for each.")
-    resolution: int = Field(64, ge=16, description="Side of the frames, pixels.")
-    num_inference_steps: int = Field(
-        25, ge=1, le=1000, description="Denoising steps of each stage when generating."
-    )
-    fit: FitSettings = FitSettings()
-    losses: LossSettings = LossSettings()
-    hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
-    device: str | None = Field(None, description="Torch device; a GPU where there is one.")
-    threads: int | None = Field(None, ge=1, description="CPU threads; one a core by default.")
 
 
 def main() -> None:
     settings = load(AblationSettings, "ablate")
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
-    try:
-        config = ModelConfig.of(
-            "tiny",
-            resolution=settings.resolution,
-            num_inference_steps=settings.num_inference_steps,
-        )
-        clips = read_training_clips(settings.data, settings.clips, config.resolution)
-        device = usable_device(settings.device)
-        detector = HandDetector.load(settings.hand_model).to(device)
-        settings.output = writable(settings.output)
-    except (DatasetError, ModelFileError, ValueError) as error:
-        stop(str(error))
+    bench = prepare(settings)
     for seed in settings.seeds:
         for condition in CONDITIONS:
             where = run_url(settings, condition, seed)
@@ -89,10 +55,10 @@ def main() -> None:
             whole_frame = condition == "without mask"
             if whole_frame:
                 fit_settings = stage_2_alone(fit_settings)
-            pipe, _ = learn(config, clips, detector, fit_settings, losses, device, whole_frame)
-            generated = generate(pipe, clips, seed, whole_frame)
-            figures = mean_of(measure(generated, clips, detector))
-            write_bytes(f"{where}.png", encode_png(picture(generated, clips)))
+            pipe, _ = learn(bench, fit_settings, losses, whole_frame)
+            generated = generate(pipe, bench.clips, seed, whole_frame)
+            figures = mean_of(measure(generated, bench.clips, bench.detector))
+            write_bytes(f"{where}.png", encode_png(picture(generated, bench.clips)))
             write_bytes(f"{where}.json", as_json({"figures": figures, **decisive(settings)}))
     runs = {
         condition: [

@@ -71,7 +71,7 @@ def test_the_ablation_trains_each_condition_with_each_seed_once(job, capsys):
 
 
 def test_without_the_mask_stage_2_gets_as_many_steps():
-    settings = overfit.FitSettings(steps=300, cycle=["mask", "video", "video"])
+    settings = ablate.FitSettings(steps=300, cycle=["mask", "video", "video"])
     alone = ablate.stage_2_alone(settings)
     assert alone.steps == 200
     assert alone.cycle == ["video"]
