@@ -1,8 +1,13 @@
-"""Which device a job computes on."""
+"""Which device a job computes on, and in which type."""
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
+
+DType = Literal["float32", "bfloat16", "float16"]
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 def usable_device(name: str | None) -> torch.device:

@@ -12,7 +12,7 @@ import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from handi_model.pipeline import HandiOutput, HandiPipeline
 from jobs.cli import load, stop
-from jobs.device import usable_device
+from jobs.device import DTYPES, DType, usable_device
 from pipelines.clip_files import clip_strip, eight_bit, encode_gif, encode_mp4, encode_png
 from pipelines.records import one_line
 from pipelines.storage import fetch_folder, join, read_bytes, writable, write_bytes
@@ -40,7 +40,6 @@ CALL = {
 """Keys that go to the pipeline as they are; what is not given is the model's own."""
 AREA = {"mask_threshold", "mask_radius", "feather"}
 """Keys of the motion area."""
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 class GenerateSettings(BaseModel):
@@ -81,9 +80,7 @@ class GenerateSettings(BaseModel):
     feather: int = Field(0, description="Soft edge inside the motion area, pixels.")
     fps: float = Field(8.0, gt=0, le=120, description="Frames a second of the files.")
     device: str | None = Field(None, description="Torch device; a GPU where there is one.")
-    dtype: Literal["float32", "bfloat16", "float16"] = Field(
-        "float32", description="Type of the weights."
-    )
+    dtype: DType = Field("float32", description="Type of the weights.")
 
 
 def main() -> None:

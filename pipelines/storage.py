@@ -10,6 +10,8 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
+from pipelines.records import one_line
+
 
 def join(url: str, *parts: str) -> str:
     """A URL below another one; the slashes of a bare protocol (`memory://`) stay."""
@@ -43,8 +45,7 @@ def writable(url: str) -> str:
         fs, path = url_to_fs(probe)
         fs.rm(path)
     except Exception as error:  # each storage has its own
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ValueError(f"output: {url} cannot be written: {reason}") from None
+        raise ValueError(f"output: {url} cannot be written: {one_line(error)}") from None
     return folder
 
 

@@ -23,13 +23,13 @@ from torch import Tensor
 from handi_model.hands import Detection, HandDetector, regions_from_joints
 from handi_model.hands.model_files import ModelFileError, hand_landmarker_task
 from jobs.benchmarks.measuring import (
-    checked_device,
     machine,
     peak_memory_gb,
     reset_peak_memory,
     short,
     timed,
 )
+from jobs.device import usable_device
 from pipelines.rendered import CLIPS
 
 STRIDE = 5
@@ -67,7 +67,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     Raises:
         ValueError: if device, videos or hand model are not there, or there are too few frames.
     """
-    device = checked_device(settings.device)
+    device = usable_device(settings.device)
     if settings.threads:
         torch.set_num_threads(settings.threads)
     frames = read_frames(settings.videos, settings.frames, settings.short_side)

@@ -24,10 +24,7 @@ from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
 from handi_model.pipeline import HandiPipeline
 from jobs.benchmarks.measuring import (
-    DTYPES,
-    DType,
     ceiling_tflops,
-    checked_device,
     machine,
     peak_memory_gb,
     reset_peak_memory,
@@ -37,6 +34,7 @@ from jobs.benchmarks.measuring import (
 from jobs.benchmarks.operations import count_operations
 from jobs.benchmarks.plain import PlainClip, differences, plain_clip, scene, wake
 from jobs.benchmarks.variants import Optimisation, Variant, speed_up
+from jobs.device import DTYPES, DType, usable_device
 
 PROMPT = "open the drawer"
 
@@ -88,7 +86,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     Raises:
         ValueError: if the device is not there, or the resolution does not fit the model.
     """
-    device = checked_device(settings.device)
+    device = usable_device(settings.device)
     diffusers.utils.logging.set_verbosity_error()
     if settings.threads:
         torch.set_num_threads(settings.threads)

@@ -7,30 +7,16 @@ import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import torch
 
 Result = TypeVar("Result")
-DType = Literal["float32", "bfloat16", "float16"]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 CEILING_SIDE = {"cuda": 8192, "cpu": 1024}
 """Side of the matrices whose product shows the ceiling."""
 CEILING_S = {"cuda": 0.5, "cpu": 1.0}
 """How long to multiply them, seconds."""
-
-
-def checked_device(name: str | None) -> torch.device:
-    """The device asked for; by default a GPU where there is one.
-
-    Raises:
-        ValueError: if the device is not there.
-    """
-    device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError("device: cuda asked for, and torch sees no GPU; give --device cpu")
-    return device
 
 
 def machine(device: torch.device) -> dict[str, Any]:

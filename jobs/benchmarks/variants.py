@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 
 from handi_model.pipeline import HandiPipeline
-from jobs.benchmarks.measuring import DType
+from jobs.device import DType
 
 Optimisation = Literal[
     "bfloat16",
