@@ -13,14 +13,12 @@ from diffusers import DPMSolverMultistepScheduler
 from diffusers.optimization import get_cosine_schedule_with_warmup
 from diffusers.training_utils import EMAModel
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
-from handi_model.areas import motion_areas
 from handi_model.batch import Batch
 from handi_model.config import Stage
 from handi_model.hands import HandDetector
 from handi_model.pipeline import HandiPipeline
-from handi_model.sampling import Condition, denoise
+from handi_model.trainer import generated_areas
 from handi_model.training import (
     LossSettings,
     Networks,
@@ -98,7 +96,8 @@ def fit(
         stage = stage_of_epoch(step, settings.cycle)
         share = generated_share(step / settings.steps, settings.ramp_start, settings.ramp_end)
         if share and not whole_frame and (areas is None or step % settings.mask_every == 0):
-            areas = generated_areas(networks, scheduler, clips, settings)
+            same = torch.Generator().manual_seed(settings.seed)
+            areas = generated_areas(networks, scheduler, clips, settings.mask_steps, same)
         items = _items(len(clips), settings.batch_size, generator)
         batch = clips.take(items)
         if stage == "mask":
@@ -120,30 +119,6 @@ def fit(
         on_step(step, stage, result)
     average.copy_to(pipe.unet.parameters())
     pipe.unet.eval()
-
-
-def generated_areas(
-    networks: Networks,
-    scheduler: DPMSolverMultistepScheduler,
-    clips: Batch,
-    settings: FitSettings,
-) -> Tensor:
-    """Stage 1's motion areas for clips, by a few denoising steps without guidance.
-
-    Returns:
-        (B, H, W), 0 or 1.
-    """
-    networks.unet.eval()
-    noise = torch.randn(
-        clips.mask_latent.shape, generator=torch.Generator().manual_seed(settings.seed)
-    ).to(clips.mask_latent)
-    prior = networks.prior.expand(len(clips), -1, -1)
-    condition = Condition(clips.text, clips.image_latent, prior)
-    latents = denoise(networks.unet, scheduler, noise, condition, "mask", settings.mask_steps)
-    networks.unet.train()
-    if networks.residual:
-        latents = latents + networks.empty_mask_latent[:, None]
-    return torch.from_numpy(motion_areas(networks.vae, latents)).to(noise)
 
 
 def _items(clips: int, batch_size: int, generator: torch.Generator) -> list[int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import time
 import warnings
 from dataclasses import asdict, dataclass, field
@@ -14,6 +13,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from tqdm import tqdm
 
+from pipelines.cluster import join_cluster
 from pipelines.dataset import write_table
 from pipelines.ledger import read_ledger
 from pipelines.records import FAILED, Clip, Problem
@@ -132,10 +132,8 @@ def _one_retry() -> dict[str, int]:
 
 
 def start_ray() -> None:
-    """Start Ray, or join the cluster that `RAY_ADDRESS` names, with a console for a person."""
-    # Ray's core prints advice about Ray Data's own actors as errors.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    """Start or join Ray, set up for this graph."""
+    join_cluster()
     configure_ray_data()
 
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from handi_model.masks import hand_hull_mask
 from pipelines.dataset import write_table
-from pipelines.frames import encode_jpeg, encode_mask
+from pipelines.frames import decode_mask, encode_jpeg, encode_mask
 from pipelines.records import WRITTEN, Clip
 from pipelines.rendered import CLIPS, true_joints
 from pipelines.video import DecodedClip, decode_clips
@@ -20,6 +20,8 @@ def rendered_dataset(folder: Path, clip_ids: list[str], frames: int = 4, side: i
     """Write clips as preprocessing would; the columns that training does not read are empty."""
     rows = [_row(clip_id, frames, side) for clip_id in clip_ids]
     write_table(pa.Table.from_pylist(rows, WRITTEN), f"{folder}/clips")
+    masks = [decode_mask(row["mask"]) for row in rows]
+    np.save(folder / "prior.npy", np.mean(masks, axis=0, dtype=np.float32))
     return str(folder)
 
 
@@ -41,6 +43,7 @@ def _row(clip_id: str, frames: int, side: int) -> dict:
         "narration": clip_id.rsplit("_", 1)[0].replace("_", " "),
         "frames": [encode_jpeg(frame, 95) for frame in small],
         "frame_masks": [encode_mask(mask) for mask in masks],
+        "mask": encode_mask(np.any(masks, axis=0)),
         "keypoints": joints.tolist(),
         "hand_detected": detected.tolist(),
         "height": side,

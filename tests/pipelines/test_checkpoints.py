@@ -1,0 +1,97 @@
+import json
+
+import fsspec
+import pytest
+
+from pipelines import checkpoints
+from pipelines.checkpoints import (
+    COMPLETE_FILE,
+    CheckpointWriter,
+    checkpoint_steps,
+    checkpoint_url,
+    latest_checkpoint,
+)
+from pipelines.storage import exists, join, remove, write_bytes
+
+
+@pytest.fixture(params=["file", "memory"])
+def folder(request, tmp_path):
+    if request.param == "file":
+        yield f"file://{tmp_path}/checkpoints"
+    else:
+        yield "memory://run/checkpoints"
+        remove("memory://run")
+
+
+def writes(text):
+    def write(local):
+        (local / "state.json").write_text(text)
+
+    return write
+
+
+def test_the_last_ones_and_the_best_are_kept(folder):
+    writer = CheckpointWriter(folder, keep_last=2)
+    for step, score in ((10, 3.0), (20, 1.0), (30, 2.0), (40, None), (50, 4.0)):
+        writer.save(step, writes(str(step)), score)
+    writer.wait()
+    assert list(checkpoint_steps(folder)) == [20, 40, 50]
+    assert latest_checkpoint(folder) == checkpoint_url(folder, 50)
+    with fsspec.open(join(checkpoint_url(folder, 20), "state.json"), "rt") as file:
+        assert file.read() == "20"
+
+
+def test_a_checkpoint_half_written_does_not_exist_and_is_cleared_away(folder):
+    assert latest_checkpoint(folder) is None
+    write_bytes(join(checkpoint_url(folder, 30), "state.json"), b"{")
+    assert latest_checkpoint(folder) is None
+    writer = CheckpointWriter(folder, keep_last=2)
+    writer.save(10, writes("ten"), None)
+    writer.wait()
+    assert latest_checkpoint(folder) == checkpoint_url(folder, 10)
+    writer.save(40, writes("forty"), None)
+    writer.wait()
+    assert not exists(join(checkpoint_url(folder, 30), "state.json"))
+    assert list(checkpoint_steps(folder)) == [10, 40]
+
+
+def test_the_mark_of_completeness_is_written_last(folder, monkeypatch):
+    order = []
+    monkeypatch.setattr(
+        checkpoints,
+        "put_folder",
+        lambda local, url: order.append(sorted(p.name for p in local.iterdir())),
+    )
+    monkeypatch.setattr(
+        checkpoints, "write_bytes", lambda url, data: order.append(json.loads(data))
+    )
+    writer = CheckpointWriter(folder, keep_last=1)
+    writer.save(7, writes("seven"), 0.5)
+    writer.wait()
+    assert order == [["state.json"], {"step": 7, "score": 0.5}]
+    assert COMPLETE_FILE == "complete.json"
+
+
+def test_a_storage_that_is_away_for_a_moment_is_tried_again(folder, monkeypatch):
+    put, failures = checkpoints.put_folder, [ConnectionError("away"), TimeoutError("away")]
+
+    def sometimes(local, url):
+        if failures:
+            raise failures.pop()
+        put(local, url)
+
+    monkeypatch.setattr(checkpoints, "put_folder", sometimes)
+    writer = CheckpointWriter(folder, keep_last=1)
+    writer.save(7, writes("seven"), None)
+    writer.wait()
+    assert list(checkpoint_steps(folder)) == [7]
+
+
+def test_a_write_that_cannot_succeed_is_raised_at_the_next_save(folder):
+    def full(local):
+        raise PermissionError("read-only")
+
+    writer = CheckpointWriter(folder, keep_last=1)
+    writer.save(1, full, None)
+    with pytest.raises(PermissionError):
+        writer.save(2, writes("two"), None)
