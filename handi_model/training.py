@@ -127,8 +127,7 @@ def mask_step(
     L_mIoU is estimated from `decoded_frames` random frames of each clip.
     """
     area = networks.prior.expand(len(batch), -1, -1)
-    still = networks.empty_mask_latent[None, :, None]
-    done = _denoise(networks, batch, batch.mask_latent, still, area, "mask", settings, generator)
+    done = _denoise(networks, batch, area, "mask", settings, generator)
     if not settings.alpha:
         return _result(done.noise_loss, noise=done.noise_loss)
     length = batch.video_latent.shape[2]
@@ -164,8 +163,7 @@ def video_step(
         ValueError: if `eta` is above 0 and there is no detector.
     """
     cells = area_channel(area, (batch.video_latent.shape[3], batch.video_latent.shape[4]))
-    still = batch.image_latent[:, :, None]
-    done = _denoise(networks, batch, batch.video_latent, still, cells, "video", settings, generator)
+    done = _denoise(networks, batch, cells, "video", settings, generator)
     if not settings.eta:
         return _result(done.noise_loss, noise=done.noise_loss)
     if networks.detector is None:
@@ -196,6 +194,19 @@ def video_step(
         timestep_gate=timestep_gate,
         presence_gate=presence_gate,
     )
+
+
+def stage_noise_loss(
+    networks: Networks, batch: Batch, stage: Stage, area: Tensor, timesteps: Tensor, noise: Tensor
+) -> Tensor:
+    """L_noise (eq. 1) where nothing is left to chance: to compare models, not to train one.
+
+    Args:
+        area: (B, h, w) in [0, 1]: stage 1 the prior, stage 2 the mask.
+        timesteps: (B,) int, on the CPU.
+        noise: (B, C, L, h, w) standard normal.
+    """
+    return _denoise_at(networks, batch, batch.text, area, stage, timesteps, noise).noise_loss
 
 
 def mixed_area(
@@ -232,26 +243,44 @@ def stage_of_epoch(epoch: int, cycle: Sequence[Stage] = ("mask", "video")) -> St
 def _denoise(
     networks: Networks,
     batch: Batch,
-    clean: Tensor,
-    still: Tensor,
     area: Tensor,
     stage: Stage,
     settings: LossSettings,
     generator: torch.Generator | None,
 ) -> _Denoised:
+    """`_denoise_at` random timesteps, with some of the instructions dropped."""
+    shape = batch.video_latent.shape
+    timesteps = torch.randint(len(networks.alpha_bars), (len(batch),), generator=generator)
+    noise = torch.randn(shape, generator=generator)
+    dropped = torch.rand(len(batch), generator=generator) < settings.text_dropout
+    text = networks.empty_text.where(dropped.to(batch.text.device)[:, None, None], batch.text)
+    return _denoise_at(networks, batch, text, area, stage, timesteps, noise)
+
+
+def _denoise_at(
+    networks: Networks,
+    batch: Batch,
+    text: Tensor,
+    area: Tensor,
+    stage: Stage,
+    timesteps: Tensor,
+    noise: Tensor,
+) -> _Denoised:
     """Noise the stage's clean latent, let the network predict, and recover the clean latent.
 
     Args:
-        still: broadcasts over `clean`: the latent of a clip in which nothing moves.
+        text: (B, T, D).
         area: (B, h, w).
     """
+    if stage == "mask":
+        clean, still = batch.mask_latent, networks.empty_mask_latent[None, :, None]
+    else:
+        clean, still = batch.video_latent, batch.image_latent[:, :, None]
     device = clean.device
+    # `still` broadcasts over `clean`: it is the latent of a clip in which nothing moves.
     offset = still if networks.residual else torch.zeros_like(still)
     goal = clean - offset
-    timesteps = torch.randint(len(networks.alpha_bars), (len(batch),), generator=generator)
-    noise = torch.randn(goal.shape, generator=generator).to(device)
-    dropped = torch.rand(len(batch), generator=generator) < settings.text_dropout
-    text = networks.empty_text.where(dropped.to(device)[:, None, None], batch.text)
+    noise = noise.to(device)
     alpha_bar = networks.alpha_bars[timesteps.to(device)]
     noisy = add_noise(goal, noise, alpha_bar)
     output = networks.unet(noisy, timesteps.to(device), text, batch.image_latent, area, stage)

@@ -7,7 +7,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -17,11 +16,16 @@ from handi_model.metrics.fidelity import mask_iou, psnr_inside
 from handi_model.metrics.hand_error import hand_error
 from handi_model.pipeline import HandiPipeline
 from handi_model.refinement import HALF_PIXEL, true_regions
-from pipelines.clip_files import clip_strip, eight_bit
+from pipelines.clip_files import clip_strip, eight_bit, encode_mp4, encode_png
+from pipelines.drawing import at_height, draw_hands, mask_of_size, stack, strip
 from pipelines.training_clips import TrainingClips
 
 SHOWN_HEIGHT = 128
 """Height of a frame in the picture, pixels."""
+
+FINE = 2
+"""Hands are drawn on frames so many times higher: a skeleton's lines are then finer than a pixel
+and leave the hand to be seen."""
 
 
 @dataclass(frozen=True)
@@ -66,12 +70,20 @@ class Generated:
 
 
 def generate(
-    pipe: HandiPipeline, clips: TrainingClips, seed: int, whole_frame: bool = False
+    pipe: HandiPipeline,
+    clips: TrainingClips,
+    seed: int,
+    whole_frame: bool = False,
+    *,
+    num_inference_steps: int | None = None,
+    mask_steps: int | None = None,
+    guidance_scale: float | None = None,
 ) -> Generated:
     """Generate each clip from its first frame and its narration.
 
     Args:
         whole_frame: let the clip change everywhere, without stage 1.
+        num_inference_steps, mask_steps, guidance_scale: see `HandiPipeline`.
     """
     out = pipe(
         image=list(clips.frames[:, 0]),
@@ -79,6 +91,9 @@ def generate(
         num_frames=clips.frames.shape[1],
         generator=[torch.Generator().manual_seed(seed) for _ in clips.narrations],
         mask=np.ones(clips.frames.shape[2:4], np.float32) if whole_frame else None,
+        num_inference_steps=num_inference_steps,
+        mask_steps=mask_steps,
+        guidance_scale=guidance_scale,
     )
     return Generated(np.stack([eight_bit(clip) for clip in out.frames]), out.masks > 0)
 
@@ -90,8 +105,8 @@ def measure(generated: Generated, clips: TrainingClips, detector: HandDetector) 
     result = []
     for i, clip_id in enumerate(clips.clip_ids):
         made = generated.frames[i] / np.float32(255)
+        found = hands_in_true_regions(generated.frames[i], clips, i, detector)
         still = np.repeat(real[i, :1], length, axis=0)
-        hands = _hands_in_true_regions(made, clips, i, detector)
         outside = ~generated.areas[i]
         true_mask = clips.masks[i]
         result.append(
@@ -103,30 +118,57 @@ def measure(generated: Generated, clips: TrainingClips, detector: HandDetector) 
                 outside_equal=bool(
                     (generated.frames[i][:, outside] == clips.frames[i, 0][outside]).all()
                 ),
-                **hands,
+                **_hand_figures(found, clips, i),
             )
         )
     return result
 
 
+@dataclass(frozen=True)
+class FoundHands:
+    """What the detector finds of a clip's hands in the true hands' regions.
+
+    Attributes:
+        joints: (L, 42, 2) float32, normalised to the frame.
+        presence: (L, 2) presence scores, [0, 1].
+        sought: (L, 2) bool: whether there is a region; the others of a hand without one are void.
+    """
+
+    joints: NDArray[np.float32]
+    presence: NDArray[np.float32]
+    sought: NDArray[np.bool_]
+
+
 @torch.no_grad()
-def _hands_in_true_regions(
-    frames: NDArray[np.float32], clips: TrainingClips, clip: int, detector: HandDetector
-) -> dict[str, float]:
-    """HS-Err, joint distance and presence of a clip's hands, sought where the real ones are."""
+def hands_in_true_regions(
+    frames: NDArray[np.uint8], clips: TrainingClips, clip: int, detector: HandDetector
+) -> FoundHands:
+    """Find a clip's hands, sought where the real ones are.
+
+    Args:
+        frames: (L, H, W, 3) uint8 RGB.
+        clip: index of the real clip.
+    """
+    pixels = torch.from_numpy(frames / np.float32(255))
     true_joints = torch.from_numpy(clips.joints[clip])
     visible = torch.from_numpy(np.repeat(clips.detected[clip], 21, axis=1))
     height, width = frames.shape[1:3]
     regions = true_regions(true_joints, visible, height, width)
     device = next(detector.buffers()).device
-    found, presence = detector.landmarks(torch.from_numpy(frames).to(device), regions.to(device))
+    found, presence = detector.landmarks(pixels.to(device), regions.to(device))
     joints = found.cpu() + HALF_PIXEL / torch.tensor([width, height])
-    error = hand_error(joints.numpy(), visible.numpy(), clips.joints[clip], visible.numpy())
-    there = regions[..., 2] > 0
+    return FoundHands(joints.numpy(), presence.cpu().numpy(), (regions[..., 2] > 0).numpy())
+
+
+def _hand_figures(found: FoundHands, clips: TrainingClips, clip: int) -> dict[str, float]:
+    """HS-Err, joint distance and presence."""
+    visible = np.repeat(clips.detected[clip], 21, axis=1)
+    error = hand_error(found.joints, visible, clips.joints[clip], visible)
+    there = found.presence[found.sought]
     return {
         "hs_err": error.hs_err,
         "joint_error": error.joint_error,
-        "presence": float(presence.cpu()[there].mean()),
+        "presence": float(there.mean()) if len(there) else math.nan,
     }
 
 
@@ -154,19 +196,78 @@ def picture(generated: Generated, clips: TrainingClips) -> NDArray[np.uint8]:
     """Two rows a clip: the real one with its true mask, the generated one with its motion area."""
     rows = []
     for i in range(len(clips.clip_ids)):
-        scene = _enlarged(clips.frames[i, :1])[0]
+        scene = at_height(clips.frames[i, :1], SHOWN_HEIGHT)[0]
         for frames, mask in (
             (clips.frames[i], clips.masks[i]),
             (generated.frames[i], generated.areas[i]),
         ):
-            size = (scene.shape[1], scene.shape[0])
-            area = cv2.resize(mask.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST) > 0
-            rows.append(clip_strip(_enlarged(frames), scene, area))
-    gap = np.full((4, rows[0].shape[1], 3), 255, np.uint8)
-    return np.concatenate([part for row in rows for part in (row, gap)][:-1])
+            area = mask_of_size(mask, scene.shape[:2])
+            rows.append(clip_strip(at_height(frames, SHOWN_HEIGHT), scene, area))
+    return stack(rows)
 
 
-def _enlarged(frames: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    factor = max(1, SHOWN_HEIGHT // frames.shape[1])
-    size = (frames.shape[2] * factor, frames.shape[1] * factor)
-    return np.stack([cv2.resize(f, size, interpolation=cv2.INTER_CUBIC) for f in frames])
+@dataclass(frozen=True)
+class Pictures:
+    """Files of one clip.
+
+    Attributes:
+        mp4: the real clip, and the generated one to the right of it.
+        png: see `picture_with_hands`.
+    """
+
+    mp4: bytes
+    png: bytes
+
+
+def pictures(
+    generated: Generated, clips: TrainingClips, clip: int, detector: HandDetector, fps: float
+) -> Pictures:
+    """Files that show one clip.
+
+    Args:
+        clip: index of the clip, generated and real.
+        fps: frames a second of the video.
+    """
+    real = at_height(clips.frames[clip], SHOWN_HEIGHT)
+    made = at_height(generated.frames[clip], SHOWN_HEIGHT)
+    both = np.stack([strip([*pair]) for pair in zip(real, made, strict=True)])
+    drawn = picture_with_hands(generated, clips, clip, detector)
+    return Pictures(encode_mp4(both, fps), encode_png(drawn))
+
+
+def picture_with_hands(
+    generated: Generated, clips: TrainingClips, clip: int, detector: HandDetector
+) -> NDArray[np.uint8]:
+    """Two rows, each of the input picture with an area and of frames of the clip with its hands.
+
+    Above the real clip: the true mask over all frames, then each frame's with the true joints.
+    Below the generated one: the motion area, then what the detector takes for joints in the true
+    hands' regions, whatever stands there.
+    """
+    found = hands_in_true_regions(generated.frames[clip], clips, clip, detector)
+    still = at_height(clips.frames[clip, :1], SHOWN_HEIGHT)[0]
+    rows = []
+    for frames, area, joints, seen, masks in (
+        (
+            clips.frames[clip],
+            clips.masks[clip],
+            clips.joints[clip],
+            clips.detected[clip],
+            clips.frame_masks[clip],
+        ),
+        (
+            generated.frames[clip],
+            generated.areas[clip],
+            found.joints,
+            found.sought,
+            np.zeros_like(clips.frame_masks[clip]),
+        ),
+    ):
+        large = at_height(frames, FINE * SHOWN_HEIGHT)
+        drawn = [
+            draw_hands(frame, points, hands, mask_of_size(mask, frame.shape[:2]))
+            for frame, points, hands, mask in zip(large, joints, seen, masks, strict=True)
+        ]
+        shown = at_height(np.stack(drawn), SHOWN_HEIGHT)
+        rows.append(clip_strip(shown, still, mask_of_size(area, still.shape[:2])))
+    return stack(rows)

@@ -56,11 +56,30 @@ def outline_mask(frame: NDArray[np.uint8], mask: NDArray[np.bool_]) -> NDArray[n
     return canvas
 
 
+def at_height(frames: NDArray[np.uint8], height: int) -> NDArray[np.uint8]:
+    """Scale pictures: (L, H, W, 3) uint8 -> (L, height, width, 3), of an even width."""
+    size = (2 * round(frames.shape[2] * height / frames.shape[1] / 2), height)
+    way = cv2.INTER_CUBIC if height > frames.shape[1] else cv2.INTER_AREA
+    return np.stack([cv2.resize(frame, size, interpolation=way) for frame in frames])
+
+
+def mask_of_size(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    """Scale an (H, W) mask to a height and a width, each pixel as the nearest one."""
+    near = cv2.INTER_NEAREST
+    return np.asarray(cv2.resize(mask.astype(np.uint8), size[::-1], interpolation=near) > 0)
+
+
 def strip(frames: list[NDArray[np.uint8]], gap: int = 4) -> NDArray[np.uint8]:
     """Put pictures of one height side by side on white."""
     space = np.full((frames[0].shape[0], gap, 3), 255, np.uint8)
     parts = [part for frame in frames for part in (frame, space)][:-1]
     return np.concatenate(parts, axis=1)
+
+
+def stack(rows: list[NDArray[np.uint8]], gap: int = 4) -> NDArray[np.uint8]:
+    """Put pictures of one width below each other on white."""
+    space = np.full((gap, rows[0].shape[1], 3), 255, np.uint8)
+    return np.concatenate([part for row in rows for part in (row, space)][:-1])
 
 
 def heat_map(values: NDArray[np.floating]) -> NDArray[np.uint8]:
