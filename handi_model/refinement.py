@@ -85,9 +85,11 @@ def decoded_hand_loss(
     corner = windows.corners(factor)
     where = tuple(windows.hands.T)
     in_window = regions[where] - torch.cat([corner, torch.zeros_like(corner)], 1)
-    found, presence = detector.crop_landmarks(
-        pixels, windows.window_of.to(device), in_window.to(device)
-    )
+    # Joints are places in pixels, which bfloat16 has eight bits for.
+    with torch.autocast(device.type, enabled=False):
+        found, presence = detector.crop_landmarks(
+            pixels, windows.window_of.to(device), in_window.to(device)
+        )
     extent = torch.tensor([width, height], device=device)
     found = (found + corner.to(device)[:, None] + HALF_PIXEL) / extent
     counted = presence.detach() >= presence_threshold

@@ -2,7 +2,7 @@ import torch
 
 from handi_model.hands import regions_from_joints
 from handi_model.latents import decode_latents, decode_pictures
-from handi_model.refinement import HALF_PIXEL, true_regions
+from handi_model.refinement import HALF_PIXEL, decoded_hand_loss, true_regions
 
 
 def test_a_true_region_lies_half_a_pixel_before_the_one_mediapipe_would_take():
@@ -46,3 +46,53 @@ def test_pictures_are_decoded_as_frames_are_whatever_the_portion(tiny):
         frames = decode_latents(tiny.vae, latents.transpose(0, 1)[None])
     assert pictures.shape == (3, 3, 64, 64)
     assert torch.allclose(pictures, frames[0], atol=1e-5)
+
+
+class Watched:
+    """The hand detector, which keeps what it was given, what it found and whether in autocast."""
+
+    def __init__(self, detector) -> None:
+        self.detector = detector
+
+    def crop_landmarks(self, *given):
+        self.autocast = torch.is_autocast_enabled("cpu")
+        self.given = [value.detach() for value in given]
+        joints, presence = self.detector.crop_landmarks(*given)
+        self.joints = joints.detach()
+        return joints, presence
+
+
+def test_hands_are_sought_in_float32_where_the_decoder_computes_in_bfloat16(
+    tiny, detector, two_clips
+):
+    clips = two_clips.take([0])
+    seen, losses, gradients = [], [], []
+    for autocast in (False, True):
+        watched = Watched(detector)
+        clean = clips.video_latent.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+            loss = decoded_hand_loss(
+                clean,
+                clips.joints,
+                clips.visible,
+                tiny.vae,
+                watched,
+                presence_threshold=0.0,
+                generator=torch.Generator().manual_seed(0),
+            ).loss
+        loss.backward()
+        assert not watched.autocast
+        seen.append(watched)
+        losses.append(loss.detach())
+        gradients.append(clean.grad.flatten())
+    exact, decoded_in_bfloat16 = seen
+    assert not torch.equal(exact.given[0], decoded_in_bfloat16.given[0])
+    with torch.no_grad():
+        joints, _ = detector.crop_landmarks(*decoded_in_bfloat16.given)
+    assert torch.equal(decoded_in_bfloat16.joints, joints)
+    apart = (decoded_in_bfloat16.joints - exact.joints).abs()
+    print(f"joints differ by {apart.mean():.2f} pixels, at most by {apart.max():.2f}")
+    assert apart.mean() < 0.25
+    torch.testing.assert_close(*losses, rtol=0.05, atol=0)
+    assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
+    assert torch.cosine_similarity(*gradients, dim=0) > 0.9
