@@ -69,6 +69,8 @@ def encode_clips(
 ) -> Batch:
     """Encode clips with a pipeline's autoencoder and text encoder, on its device.
 
+    A clip's latents do not depend on the clips beside it.
+
     Args:
         frames: (B, L, H, W, 3) uint8 RGB.
         frame_masks: (B, L, H, W) bool.
@@ -76,14 +78,48 @@ def encode_clips(
         detected: (B, L, 2) bool, left and right hand.
         narrations: B instructions.
     """
-    device = pipe.device
-    pixels = torch.from_numpy(frames).to(device).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
-    masks = torch.from_numpy(frame_masks).to(device).float()
+    pairs = [encode_clip(pipe, *clip) for clip in zip(frames, frame_masks, strict=True)]
+    video, mask = (torch.stack(latents) for latents in zip(*pairs, strict=True))
+    text = torch.stack([encode_text(pipe, narration) for narration in narrations])
+    return batch_of_latents(video, mask, text, frame_masks, joints, detected).to(pipe.device)
+
+
+@torch.no_grad()
+def encode_clip(
+    pipe: HandiPipeline, frames: NDArray, frame_masks: NDArray
+) -> tuple[Tensor, Tensor]:
+    """The latents of a clip's frames and of its masks, as they are kept: (C, L, h, w) float16.
+
+    Args:
+        frames: (L, H, W, 3) uint8 RGB.
+        frame_masks: (L, H, W) bool.
+    """
+    pixels = torch.from_numpy(frames).to(pipe.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+    masks = grey_frames(torch.from_numpy(frame_masks).to(pipe.device).float())
+    video, mask = (encode_frames(pipe.vae, part[None])[0].half() for part in (pixels, masks))
+    return video, mask
+
+
+@torch.no_grad()
+def encode_text(pipe: HandiPipeline, narration: str) -> Tensor:
+    """An instruction's embedding, as it is kept: (T, D) float16."""
+    return pipe.encode_prompt([narration])[0].half()
+
+
+def batch_of_latents(
+    video: Tensor,
+    mask: Tensor,
+    text: Tensor,
+    frame_masks: NDArray,
+    joints: NDArray,
+    detected: NDArray,
+) -> Batch:
+    """A batch of what `encode_clip` and `encode_text` gave, stacked; see `encode_clips`."""
     return Batch(
-        video_latent=encode_frames(pipe.vae, pixels),
-        mask_latent=encode_frames(pipe.vae, grey_frames(masks)),
-        text=pipe.encode_prompt(list(narrations)),
-        frame_masks=masks,
+        video_latent=video.float(),
+        mask_latent=mask.float(),
+        text=text.float(),
+        frame_masks=torch.from_numpy(frame_masks).float(),
         joints=torch.from_numpy(joints).float(),
         visible=torch.from_numpy(detected).repeat_interleave(21, dim=2),
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import cast
 
 import numpy as np
 import torch
 from diffusers import DPMSolverMultistepScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from handi_model.areas import motion_areas
@@ -79,9 +80,9 @@ class Trainer:
                 area, used = self.stage_two_area(batch, share, generator)
                 result = video_step(self.networks, batch, area, self.losses, generator)
                 result = replace(result, parts={**result.parts, "generated": torch.tensor(used)})
-        wrapped = self.networks.unet
-        alone = not isinstance(wrapped, DistributedDataParallel)
-        with nullcontext() if alone or last else wrapped.no_sync():
+        wrapped: nn.Module = self.networks.unet
+        alone = last or not isinstance(wrapped, DistributedDataParallel)
+        with nullcontext() if alone else cast(DistributedDataParallel, wrapped).no_sync():
             # Gradients of passes add up, those of workers are averaged.
             (result.loss * (weight * self.workers)).backward()
         return result

@@ -8,25 +8,23 @@ from __future__ import annotations
 import io
 import json
 import re
-import tempfile
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
-from handi_model.pipeline import HandiOutput, HandiPipeline
+from handi_model.pipeline import HandiOutput
 from jobs.cli import load, stop
 from jobs.device import DTYPES, DType, usable_device
+from jobs.models import load_pipeline
 from pipelines.clip_files import clip_strip, eight_bit, encode_gif, encode_mp4, encode_png
 from pipelines.records import one_line
-from pipelines.storage import fetch_folder, join, read_bytes, writable, write_bytes
+from pipelines.storage import join, read_bytes, writable, write_bytes
 
 CALL = {
     "num_frames",
@@ -89,7 +87,7 @@ def main() -> None:
         device = usable_device(settings.device)
         scene = open_picture("image", settings.image)
         mask = open_picture("mask", settings.mask) if settings.mask else None
-        pipe = open_pipeline(settings.model, DTYPES[settings.dtype], device)
+        pipe = load_pipeline(settings.model, DTYPES[settings.dtype]).to(device)
         asked = settings.model_dump(include=CALL)
         request = pipe.check(scene, settings.prompt, mask=mask, **asked)
         settings.output = writable(settings.output)
@@ -134,23 +132,6 @@ def open_picture(key: str, url: str) -> Image.Image:
     except Exception as error:
         raise ValueError(f"{key}: {url} cannot be read: {one_line(error)}") from None
     return picture
-
-
-def open_pipeline(model: str, dtype: torch.dtype, device: torch.device) -> HandiPipeline:
-    """Load a saved pipeline from a folder's URL or the hub.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    for library in (diffusers, transformers):  # bars of files read; the bar of steps stays
-        library.utils.logging.disable_progress_bar()
-    with tempfile.TemporaryDirectory() as scratch:
-        try:
-            folder = fetch_folder(model, Path(scratch)) if "://" in model else model
-            pipe = HandiPipeline.from_pretrained(folder, dtype=dtype)
-        except Exception as error:
-            raise ValueError(f"model: {model} cannot be loaded: {one_line(error)}") from None
-    return pipe.to(device)
 
 
 def default_name(settings: GenerateSettings) -> str:

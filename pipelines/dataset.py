@@ -13,8 +13,8 @@ from fsspec.core import url_to_fs
 from pipelines.records import OUTCOMES
 from pipelines.storage import find, join, write_bytes
 
-ROWS_PER_GROUP = 16
-"""Rows of a Parquet row group: what a reader that streams must hold at once."""
+ROWS_PER_GROUP = 1
+"""Rows of a Parquet row group: training reads clips alone, in random order."""
 
 
 def write_table(table: pa.Table, folder: str) -> None:

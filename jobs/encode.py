@@ -1,0 +1,69 @@
+"""Encode a preprocessed data set once: latents and text embeddings, beside the clips.
+
+python jobs/encode.py --data URL --model tiny
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from handi_model.fingerprint import encoders_fingerprint
+from jobs.cli import load, stop
+from jobs.models import open_pipeline
+from pipelines.clip_index import read_clip_index
+from pipelines.cluster import join_cluster
+from pipelines.encode import encode, to_encode
+from pipelines.epoch_stream import quiet_ray_data
+from pipelines.latents import latents_folder, open_latents
+from pipelines.storage import absolute
+
+
+class EncodeSettings(BaseModel):
+    """Keys of jobs/encode.py."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: str = Field(description="URL of the output of jobs/preprocess.py.")
+    model: str = Field("tiny", description="As in training: a preset, or a saved pipeline's URL.")
+    checkpoint: str | None = Field(None, description="As in training: what `base` starts from.")
+    workers: int | None = Field(
+        None, ge=1, description="Encoding processes; one a GPU, or a CPU without any, by default."
+    )
+
+
+def main() -> None:
+    settings = load(EncodeSettings, "encode")
+    try:
+        data = absolute(settings.data)
+        index = read_clip_index(data)
+        opens = partial(open_pipeline, settings.model, settings.checkpoint, index.height)
+        pipe = opens()
+        if (index.height, index.width) != (pipe.resolution, pipe.resolution):
+            raise ValueError(
+                f"data: {data} has frames of {index.width}x{index.height} pixels, and the model's "
+                f"are {pipe.resolution}x{pipe.resolution}; preprocess with "
+                f"--resolution {pipe.resolution}"
+            )
+    except ValueError as error:
+        stop(str(error))
+    fingerprint = encoders_fingerprint(pipe)
+    wanted = to_encode(index, fingerprint)
+    if not wanted.files and not wanted.narrations:
+        print(f"nothing to do: all {len(index.clip_ids)} clips are encoded")
+    else:
+        print(
+            f"{len(index.clip_ids)} clips, {wanted.clips} to encode; "
+            f"{len(wanted.narrations)} narrations to encode"
+        )
+        join_cluster()
+        quiet_ray_data()
+        encode(index, wanted, opens, fingerprint, settings.workers)
+        if missing := open_latents(data, fingerprint).missing(index):
+            stop(f"data: {missing} clips could not be encoded; run the same command again")
+    print(f"latents: {latents_folder(data, fingerprint, 'clips')}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,55 @@
+"""Validation over all workers: each takes its share of the held-out clips, and sums are added."""
+
+from __future__ import annotations
+
+import torch.distributed as dist
+
+from jobs.training.records import Picture, Reporter
+from jobs.training.work import Work
+from jobs.validation import Tally, ValidatedClip, validate
+from pipelines.patience import patient
+from pipelines.storage import join, write_bytes
+from pipelines.training_clips import read_training_clips
+
+
+def validate_together(work: Work, epoch: int, reporter: Reporter) -> dict[str, float]:
+    """Validate with the averaged weights: means over the held-out clips, the same on every worker.
+
+    Pictures go to `samples/` of the output as they are made, and to the tracker from rank 0.
+    """
+    settings = work.settings
+    ids = [work.index.clip_ids[i] for i in work.held_out]
+    mine = ids[work.rank :: work.workers]
+    done: list[ValidatedClip] = []
+    if mine:
+        clips = patient(read_training_clips)(settings.data, mine, work.index.height)
+        shown = ids[: settings.validation.shown]
+        with work.trainer.optimiser.averaged():
+            done = validate(
+                work.pipe,
+                work.trainer.networks,
+                clips,
+                settings.validation,
+                settings.seed,
+                shown=shown,
+            )
+    tally = Tally.of(clip.figures for clip in done)
+    everyone: list[tuple[dict, dict[str, bytes]]] = [({}, {})] * work.workers
+    dist.all_gather_object(everyone, (tally.as_dict(), _pictures(done, epoch)))
+    total = Tally()
+    for sums, pictures in everyone:
+        total += Tally(**sums)
+        for path, data in pictures.items():
+            reporter.tell(Picture(path, data))
+            if work.rank == 0:
+                patient(write_bytes)(join(settings.output, path), data)
+    return total.means()
+
+
+def _pictures(clips: list[ValidatedClip], epoch: int) -> dict[str, bytes]:
+    files = {}
+    for clip in clips:
+        if clip.pictures:
+            stem = f"samples/epoch-{epoch + 1:04d}/{clip.clip_id}"
+            files[f"{stem}.png"], files[f"{stem}.mp4"] = clip.pictures.png, clip.pictures.mp4
+    return files

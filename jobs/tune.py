@@ -1,0 +1,113 @@
+"""Find the weights of the losses, alpha and eta: short trainings, the hopeless ones cut off early.
+
+python jobs/tune.py --config jobs/configs/tiny.yaml --data URL --output URL --samples 8
+"""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Any
+
+import yaml
+from pydantic import Field, model_validator
+
+from jobs.cli import load, stop
+from jobs.experiment import Experiment
+from jobs.training.checks import check, check_cluster
+from jobs.training.settings import TrainSettings
+from jobs.training.trials import Trial, run_trials
+from pipelines.cluster import join_cluster
+from pipelines.storage import join, write_bytes
+
+
+class TuneSettings(TrainSettings):
+    """Keys of jobs/tune.py: those of a training, and how its loss weights are sought."""
+
+    samples: int = Field(8, ge=1, description="Trainings to try.")
+    concurrent: int = Field(1, ge=1, description="Trainings at a time.")
+    grace_epochs: int = Field(
+        2, ge=1, description="Epochs that every training gets before it may be cut off."
+    )
+    alpha: tuple[float, float] = Field(
+        (0.01, 1.0), description="Lowest and highest weight of L_mIoU tried (log-uniform)."
+    )
+    eta: tuple[float, float] = Field(
+        (0.1, 10.0), description="Lowest and highest weight of L_HR tried (log-uniform)."
+    )
+    objective: dict[str, float] = Field(
+        {"validation/mask_iou": -1.0, "validation/joint_error": 1.0},
+        description="Validation figures and their weights in the sum to be made small.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_sought(self) -> TuneSettings:
+        for key in ("alpha", "eta"):
+            low, high = getattr(self, key)
+            if not 0 < low < high:
+                raise ValueError(f"{key}: needs a lowest and a highest weight above 0, in order")
+        if not self.validation.held_out:
+            raise ValueError("validation.held_out: 0 leaves nothing to compare trainings by")
+        if self.grace_epochs < self.validation.every_epochs:
+            raise ValueError(
+                "grace_epochs: ends before the first validation, after validation.every_epochs "
+                f"{self.validation.every_epochs}"
+            )
+        return self
+
+    def training(self) -> TrainSettings:
+        return TrainSettings(**{name: getattr(self, name) for name in TrainSettings.model_fields})
+
+
+def main() -> None:
+    settings = load(TuneSettings, "tune")
+    try:
+        training = settings.training()
+        checked = check(training)
+        join_cluster()
+        check_cluster(training)
+        training.registered_model = None
+        experiment = Experiment.start(
+            training.experiment, "tune", settings.model_dump(), {"handi.output": training.output}
+        )
+    except ValueError as error:
+        stop(str(error))
+    print(
+        f"{settings.samples} trainings of up to {checked.steps} steps, "
+        f"{settings.concurrent} at a time"
+    )
+    training.parent_run = experiment.wait_for_run()
+    with tempfile.TemporaryDirectory() as scratch:
+        trials = run_trials(
+            training,
+            settings.samples,
+            settings.concurrent,
+            settings.grace_epochs,
+            settings.alpha,
+            settings.eta,
+            settings.objective,
+            scratch,
+        )
+    best = trials[0]
+    url = join(training.output, "best.yaml")
+    write_bytes(url, best_config(settings, best))
+    experiment.log_metrics(0, {"alpha": best.alpha, "eta": best.eta, "score": best.score})
+    experiment.log_bytes("best.yaml", best_config(settings, best))
+    experiment.close()
+    for trial in trials:
+        print(
+            f"alpha {trial.alpha:.4f}  eta {trial.eta:.4f}  score {trial.score:.5f} "
+            f"after {trial.epochs} epochs"
+        )
+    print(f"best: {url}; python jobs/train.py --config {url} --output URL trains with it")
+
+
+def best_config(settings: TuneSettings, best: Trial) -> bytes:
+    """A file of keys that jobs/train.py takes: those given, with the best weights."""
+    keys = settings.training().model_dump(exclude_defaults=True)
+    keys.pop("output")
+    losses: dict[str, Any] = {**keys.get("losses", {}), "alpha": best.alpha, "eta": best.eta}
+    return yaml.safe_dump({**keys, "losses": losses}, sort_keys=False).encode()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""A clip's way into training: where it lies, its arrays, and a batch of them on the device."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from handi_model.batch import Batch, batch_of_latents, encode_clips
+from handi_model.pipeline import HandiPipeline
+from pipelines.clip_index import ClipIndex, Place
+from pipelines.frames import decode_jpeg, decode_mask
+from pipelines.latents import LatentIndex, as_array
+from pipelines.parquet_rows import read_row
+
+
+def reference(index: ClipIndex, clip: int, latents: LatentIndex | None) -> dict[str, Any]:
+    """All that a task needs to load a clip: small, and flat.
+
+    Args:
+        clip: its index in `index`.
+        latents: cached ones, of every clip, or None.
+    """
+    clip_id, narration = index.clip_ids[clip], index.narrations[clip]
+    places = {"clip": index.places[clip]}
+    if latents is not None:
+        places |= {"latent": latents.clips[clip_id], "text": latents.texts[narration]}
+    flat = {
+        f"{what}_{name}": getattr(place, name)
+        for what, place in places.items()
+        for name in ("url", "row_group", "row")
+    }
+    return {"clip_id": clip_id, "narration": narration, **flat}
+
+
+def load_clip(ref: dict[str, Any]) -> dict[str, Any]:
+    """The clip that a reference stands for.
+
+    Returns:
+        `frame_masks` (L, H, W) bool, `joints` (L, 42, 2) float32, `detected` (L, 2) bool, and with
+        cached latents `video_latent`, `mask_latent` (C, L, h, w) and `text` (T, D) in float16,
+        without them `frames` (L, H, W, 3) uint8 and the `narration`.
+    """
+    cached = "latent_url" in ref
+    columns = ["frame_masks", "keypoints", "hand_detected", *([] if cached else ["frames"])]
+    row = _row(ref, "clip", columns)
+    arrays: dict[str, Any] = {
+        "frame_masks": np.stack([decode_mask(mask) for mask in row["frame_masks"]]),
+        "joints": np.array(row["keypoints"], np.float32),
+        "detected": np.array(row["hand_detected"], bool),
+    }
+    if not cached:
+        frames = np.stack([decode_jpeg(frame) for frame in row["frames"]])
+        return {**arrays, "frames": frames, "narration": ref["narration"]}
+    latent = _row(ref, "latent", ["video_latent", "mask_latent", "shape"])
+    text = _row(ref, "text", ["embedding", "shape"])
+    return {
+        **arrays,
+        "video_latent": as_array(latent["video_latent"], latent["shape"]),
+        "mask_latent": as_array(latent["mask_latent"], latent["shape"]),
+        "text": as_array(text["embedding"], text["shape"]),
+    }
+
+
+def _row(ref: dict[str, Any], what: str, columns: list[str]) -> dict[str, Any]:
+    place = Place(ref[f"{what}_url"], ref[f"{what}_row_group"], ref[f"{what}_row"])
+    return read_row(place.url, place.row_group, place.row, columns)
+
+
+def batch_of(pipe: HandiPipeline, columns: dict[str, NDArray]) -> Batch:
+    """Clips' arrays, stacked, as a batch on the pipeline's device.
+
+    Cached latents and clips that are encoded here give the same batch.
+    """
+    if "frames" in columns:
+        return encode_clips(
+            pipe,
+            columns["frames"],
+            columns["frame_masks"],
+            columns["joints"],
+            columns["detected"],
+            list(columns["narration"]),
+        )
+    return batch_of_latents(
+        torch.from_numpy(columns["video_latent"]),
+        torch.from_numpy(columns["mask_latent"]),
+        torch.from_numpy(columns["text"]),
+        columns["frame_masks"],
+        columns["joints"],
+        columns["detected"],
+    ).to(pipe.device)

@@ -1,0 +1,110 @@
+"""The cache of latents and text embeddings: encoded once, beside the clips, for one model.
+
+`<data>/latents/<fingerprint>/clips/*.parquet` has a file for each file of clips, of its name;
+`<data>/latents/<fingerprint>/text/*.parquet` has each narration once, however many clips share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.core import url_to_fs
+from numpy.typing import NDArray
+
+from pipelines.clip_index import ClipIndex, Place
+from pipelines.storage import find, join, write_bytes
+
+CLIP_LATENTS = pa.schema(
+    [
+        pa.field("clip_id", pa.string(), nullable=False),
+        pa.field("video_latent", pa.binary()),  # float16, scaled as diffusion takes it
+        pa.field("mask_latent", pa.binary()),  # float16, of the grey frames of the masks
+        pa.field("shape", pa.list_(pa.int32())),  # C, L, h, w of both
+    ]
+)
+TEXTS = pa.schema(
+    [
+        pa.field("narration", pa.string(), nullable=False),
+        pa.field("embedding", pa.binary()),  # float16
+        pa.field("shape", pa.list_(pa.int32())),  # T, D
+    ]
+)
+
+
+@dataclass(frozen=True)
+class LatentIndex:
+    """Where the cached rows of a model lie: by clip id, and by narration."""
+
+    clips: dict[str, Place]
+    texts: dict[str, Place]
+
+    def missing(self, index: ClipIndex) -> int:
+        """Clips that are not encoded, or whose narration is not."""
+        pairs = zip(index.clip_ids, index.narrations, strict=True)
+        return sum(c not in self.clips or n not in self.texts for c, n in pairs)
+
+
+def latents_folder(data: str, fingerprint: str, what: str) -> str:
+    """URL of the folder of `clips` or of `text`."""
+    return join(data, "latents", fingerprint, what)
+
+
+def open_latents(data: str, fingerprint: str) -> LatentIndex:
+    """What is encoded so far for the model of a fingerprint, which may be nothing."""
+    with ThreadPoolExecutor(16) as readers:
+        clips, texts = (
+            {
+                key: place
+                for file in readers.map(
+                    lambda url, key=key: _places(url, key),
+                    find(latents_folder(data, fingerprint, what), ".parquet"),
+                )
+                for key, place in file
+            }
+            for what, key in (("clips", "clip_id"), ("text", "narration"))
+        )
+    return LatentIndex(clips, texts)
+
+
+def _places(url: str, key: str) -> list[tuple[str, Place]]:
+    fs, path = url_to_fs(url)
+    with fs.open(path, "rb") as source:
+        file = pq.ParquetFile(source)
+        return [
+            (said, Place(url, group, row))
+            for group in range(file.num_row_groups)
+            for row, said in enumerate(file.read_row_group(group, [key])[key].to_pylist())
+        ]
+
+
+def as_bytes(array: NDArray[np.float16]) -> tuple[bytes, list[int]]:
+    """An array as its bytes and its shape."""
+    return np.ascontiguousarray(array, np.float16).tobytes(), list(array.shape)
+
+
+def as_array(data: bytes, shape: list[int]) -> NDArray[np.float16]:
+    """What `as_bytes` was given."""
+    return np.frombuffer(data, np.float16).reshape(shape)
+
+
+def write_clip_latents(folder: str, source: str, rows: list[dict]) -> None:
+    """Write the latents of a file of clips under its name."""
+    _write(join(folder, source.rsplit("/", 1)[-1]), rows, CLIP_LATENTS)
+
+
+def write_texts(folder: str, rows: list[dict]) -> None:
+    """Write embeddings as a file that is named after their narrations."""
+    names = "\n".join(row["narration"] for row in rows)
+    _write(join(folder, f"{hashlib.sha256(names.encode()).hexdigest()[:16]}.parquet"), rows, TEXTS)
+
+
+def _write(url: str, rows: list[dict], schema: pa.Schema) -> None:
+    sink = pa.BufferOutputStream()
+    # A row is read alone.
+    pq.write_table(pa.Table.from_pylist(rows, schema), sink, row_group_size=1, compression="zstd")
+    write_bytes(url, sink.getvalue().to_pybytes())

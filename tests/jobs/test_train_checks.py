@@ -1,0 +1,142 @@
+import json
+
+import pytest
+import yaml
+
+from jobs.cli import load
+from jobs.training import checks
+from jobs.training.checks import check, check_cluster
+from jobs.training.settings import TrainSettings
+from pipelines.checkpoints import CheckpointWriter
+from tests.datasets import rendered_dataset
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data")
+    return rendered_dataset(folder, ["lift_box_1", "open_lid_1", "slide_cup_1"], frames=4)
+
+
+@pytest.fixture
+def settings(data, tmp_path, hand_model):
+    keys = {"num_frames": 4, "batch_size": 2, "clips_per_pass": 2, "hand_model": str(hand_model)}
+    keys["validation"] = {"held_out": 1}
+    return TrainSettings(data=data, output=str(tmp_path / "run"), **keys)
+
+
+def begun(settings, **changes):
+    """Leave a checkpoint as if the training had gone two steps."""
+    checked = check(settings)
+    numbers = {
+        "begun_with": settings.begun_with(),
+        "data": checked.index.fingerprint,
+        "course": {"done": 2},
+    } | changes
+    writer = CheckpointWriter(f"{settings.output}/checkpoints", 1)
+    writer.save(2, lambda folder: (folder / "state.json").write_text(json.dumps(numbers)), None)
+    writer.wait()
+
+
+def test_what_the_driver_knows_before_it_starts_workers(settings):
+    checked = check(settings)
+    assert (checked.training_clips, checked.held_out) == (2, 1)
+    assert (checked.steps, checked.done) == (10, 0)
+    assert settings.resolution == 64
+    begun(settings)
+    assert check(settings).done == 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": "/nowhere"}, "data: .*/nowhere"),
+        ({"resolution": 128}, "data: .* has frames of 64x64 pixels, .* --resolution 128"),
+        ({"num_frames": 16}, "num_frames is 16; preprocess with --frames 16"),
+        ({"model": "huge"}, "model: huge is neither a preset"),
+        ({"checkpoint": "x"}, "checkpoint: the preset 'tiny'"),
+        ({"model": "base", "checkpoint": "/nowhere"}, "/nowhere: neither a folder nor a hub id"),
+        ({"output": "/proc/run"}, "output: /proc/run cannot be written"),
+    ],
+)
+def test_a_mistake_gets_one_line(settings, changes, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        check(settings.model_copy(update=changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_data_set_that_is_not_finished_is_refused(settings, tmp_path):
+    rendered_dataset(tmp_path / "half", ["lift_box_1", "open_lid_1"], frames=4)
+    (tmp_path / "half" / "prior.npy").unlink()
+    with pytest.raises(ValueError, match=r"has no prior\.npy"):
+        check(settings.model_copy(update={"data": str(tmp_path / "half")}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"begun_with": {"seed": 7}}, "was begun with"),
+        ({"data": "another"}, "another data set"),
+        ({"course": {"done": 11}}, "has gone 11 steps already"),
+    ],
+)
+def test_a_run_of_other_settings_is_not_gone_on_with(settings, changes, message):
+    begun(settings, **changes)
+    with pytest.raises(ValueError, match=message):
+        check(settings)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--batch-size", "6", "--clips-per-pass", "4"], "clips_per_pass: 4 does not divide"),
+        (["--num-workers", "3"], "do not divide among 3 workers; make it a multiple of 12"),
+        (["--ramp-start", "0.9"], "ramp_start"),
+        (["--epochs", "0"], "epochs"),
+        (["--trains", "some"], "trains"),
+    ],
+)
+def test_keys_that_do_not_fit_end_the_job_with_one_line(arguments, line, capsys):
+    with pytest.raises(SystemExit) as caught:
+        load(TrainSettings, "train", ["--data", "d", "--output", "o", *arguments])
+    assert caught.value.code == 2
+    said = capsys.readouterr().err
+    assert line in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("resources", "changes", "message"),
+    [
+        ({"CPU": 8.0}, {"device": "cuda"}, "cuda needs a GPU for each of the 1 workers, .* none"),
+        ({"CPU": 8.0, "GPU": 1.0}, {"num_workers": 2}, "has 1; give --device cpu, or fewer"),
+        ({"CPU": 2.0}, {"num_workers": 2}, "leave none of the cluster's 2"),
+    ],
+)
+def test_a_cluster_that_is_too_small_is_told(settings, monkeypatch, resources, changes, message):
+    monkeypatch.setattr(checks.ray, "cluster_resources", lambda: resources)
+    with pytest.raises(ValueError, match=message):
+        check_cluster(settings.model_copy(update=changes))
+
+
+def test_workers_go_to_gpus_where_there_are_any(settings, monkeypatch):
+    monkeypatch.setattr(checks.ray, "cluster_resources", lambda: {"CPU": 8.0, "GPU": 2.0})
+    check_cluster(settings)
+    assert settings.device == "cuda"
+    monkeypatch.setattr(checks.ray, "cluster_resources", lambda: {"CPU": 8.0})
+    settings.device = None
+    check_cluster(settings)
+    assert settings.device == "cpu"
+
+
+@pytest.mark.parametrize("name", ["tiny", "epic_kitchens", "ego4d"])
+def test_the_recipes_are_valid(name):
+    from tests.integration.conftest import REPOSITORY
+
+    keys = yaml.safe_load((REPOSITORY / f"jobs/configs/{name}.yaml").read_text())
+    settings = TrainSettings(data="d", output="o", **keys)
+    if name != "tiny":  # the published recipe
+        assert settings.trains == "attention"
+        assert settings.optimiser.learning_rate == 5e-5
+        assert settings.losses.text_dropout == 0.15
+        assert (settings.resolution, settings.num_frames) == (256, 16)
+        assert settings.validation.num_inference_steps == 25
+        assert settings.validation.guidance_scale == 9
