@@ -1,0 +1,143 @@
+"""Trainings on real Ray: what they leave, and that nothing stops them."""
+
+from __future__ import annotations
+
+import mlflow
+import psutil
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from handi_model import HandiPipeline
+from pipelines.checkpoints import checkpoint_steps
+from pipelines.storage import find, join
+from tests.datasets import rendered_dataset
+from tests.integration.trainings import (
+    CLIPS,
+    Training,
+    assert_same_losses,
+    finish,
+    kill_family,
+    train_workers,
+)
+
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory) -> str:
+    return rendered_dataset(tmp_path_factory.mktemp("data"), CLIPS, frames=4)
+
+
+@pytest.fixture(scope="module")
+def uneventful(data, tmp_path_factory, hand_model) -> tuple[Training, str]:
+    """A training that nothing happened to, and its console."""
+    folder = tmp_path_factory.mktemp("reference")
+    training = Training(folder, data, f"{folder}/run", hand_model)
+    return training, training.run()
+
+
+@pytest.fixture(scope="module")
+def reference(uneventful) -> Training:
+    return uneventful[0]
+
+
+@pytest.fixture
+def training(data, tmp_path, hand_model) -> Training:
+    return Training(tmp_path, data, f"{tmp_path}/run", hand_model)
+
+
+def test_a_training_leaves_checkpoints_and_a_model_that_opens(uneventful):
+    reference, console = uneventful
+    assert "5 clips to train, 1 held out; 6 steps, 0 done; 2 workers on cpu" in console
+    assert list(checkpoint_steps(join(reference.output, "checkpoints")))[-1] == 6
+    names = find(join(reference.output, "checkpoints"), "")
+    assert {name.rsplit(".", 1)[-1] for name in names} == {"json", "safetensors"}
+    pipe = HandiPipeline.from_pretrained(f"{reference.output}/model")
+    assert pipe.unet.prior.max() > 0
+    result = reference.result()
+    assert result["done"] == 6 and result["skipped"] == 0
+    assert set(result["losses"]) == {"mask", "video"}
+
+
+def test_one_mlflow_run_holds_what_a_person_wants_to_see(reference, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", reference.store)
+    client = MlflowClient(tracking_uri=reference.store)
+    (run,) = client.search_runs([client.get_experiment_by_name("handi-train").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["optimiser.learning_rate"] == "0.001"
+    assert run.data.params["num_workers"] == "2"
+    assert len(run.data.params["data_fingerprint"]) == 16
+    assert len(run.data.tags["mlflow.source.git.commit"]) == 40
+    wanted = {
+        *("mask/loss", "mask/noise", "mask/mask_iou"),
+        *("video/loss", "video/noise", "video/hand", "video/generated"),
+        *("video/timestep_gate", "video/presence_gate"),
+        *("learning_rate", "gradient_norm", "generated_share", "skipped_steps"),
+        *("clips_per_second", "data_wait_share"),
+        *("validation/mask_noise", "validation/video_noise", "validation/mask_iou"),
+        "validation/hs_err",
+    }
+    assert wanted <= set(run.data.metrics)
+    steps = [metric.step for metric in client.get_metric_history(run.info.run_id, "learning_rate")]
+    assert steps == [1, 2, 3, 4, 5, 6]
+    pictures = {one.path for one in client.list_artifacts(run.info.run_id, "samples/epoch-0002")}
+    assert {path.rsplit(".", 1)[-1] for path in pictures} == {"png", "mp4"}
+    model = mlflow.artifacts.download_artifacts("models:/handi/1", dst_path=str(tmp_path))
+    again = HandiPipeline.from_pretrained(model).unet.state_dict()
+    saved = HandiPipeline.from_pretrained(f"{reference.output}/model").unet.state_dict()
+    assert all(torch.equal(again[name], saved[name]) for name in saved)
+
+
+def test_a_finished_training_says_so_and_stops(reference):
+    assert reference.run().startswith("nothing to do: 2 epochs are done")
+
+
+@pytest.mark.slow
+def test_a_worker_killed_in_mid_epoch_costs_no_loss(training, reference):
+    process = training.start()
+    training.wait_for_checkpoint(4)
+    train_workers(psutil.Process(process.pid))[0].kill()
+    finish(process)
+    assert_same_losses(training, reference)
+
+
+@pytest.mark.slow
+def test_a_job_killed_in_mid_epoch_goes_on_with_another_number_of_workers(training, reference):
+    process = training.start()
+    training.wait_for_checkpoint(4)
+    kill_family(process)
+    assert "6 steps, 4 done; 1 workers on cpu" in training.run("--num-workers", 1)
+    assert_same_losses(training, reference)
+
+
+@pytest.mark.slow
+def test_more_epochs_go_on_where_the_last_ones_ended(training):
+    training.run("--epochs", 1)
+    console = training.run("--epochs", 2)
+    assert "6 steps, 3 done" in console
+    assert training.result()["epochs"] == 2
+
+
+@pytest.mark.slow
+def test_gradients_that_are_not_finite_end_the_training_with_one_clear_line(training):
+    process = training.start("--optimiser.learning-rate", 1e30, "--max-skipped", 2)
+    console, _ = process.communicate(timeout=280)
+    assert process.returncode == 1
+    assert "error: optimiser.learning_rate: 2 steps in a row" in console
+    assert "Traceback" not in console
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("trains", ["attention", "lora"])
+def test_a_part_of_the_weights_trains_and_the_model_is_whole(training, trains, tiny_names):
+    training.run("--trains", trains, "--lora-rank", 2, "--epochs", 1)
+    pipe = HandiPipeline.from_pretrained(f"{training.output}/model")
+    assert set(pipe.unet.state_dict()) == tiny_names
+
+
+@pytest.fixture(scope="session")
+def tiny_names() -> set[str]:
+    from handi_model import HandiUNet, ModelConfig
+
+    return set(HandiUNet.of(ModelConfig.of("tiny")).state_dict())
