@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 
 .PHONY: demo overfit test test-slow lint constraints rendered clean
 
-demo: $(VENV)/.installed ## run the main job on the clips that ship with the project
-	$(BIN)/python jobs/preprocess.py --config jobs/configs/sample.yaml
+demo: $(VENV)/.installed-model ## preprocess, encode, train and generate with what ships; one page shows it
+	$(BIN)/python jobs/demo.py
 
 overfit: $(VENV)/.installed-model ## learn four clips with both stages, generate them, draw them
 	$(BIN)/python jobs/preprocess.py --config jobs/configs/sample.yaml --resolution 64 --output out/sample64

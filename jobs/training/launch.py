@@ -8,7 +8,6 @@ import tempfile
 import threading
 import uuid
 from importlib.metadata import version
-from typing import Any
 
 import ray
 from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, TrainingFailedError
@@ -17,10 +16,10 @@ from ray.util.queue import Queue
 
 from jobs.experiment import Experiment, git_commit, tracking_uri
 from jobs.training.checks import Checked
+from jobs.training.failures import TellFailures, of_training
 from jobs.training.settings import TrainSettings
 from jobs.training.watch import OnValidation, Watch
 from jobs.training.worker import train_worker
-from pipelines.records import one_line
 from pipelines.storage import exists, join, read_bytes, write_bytes
 
 RUN_FILE = "mlflow.json"
@@ -92,6 +91,7 @@ def run(
                 # For Ray's own records: checkpoints are not its, see pipelines/checkpoints.py.
                 name=uuid.uuid4().hex,
                 storage_path=scratch,
+                callbacks=[TellFailures(queue)],  # type: ignore[list-item]
                 failure_config=FailureConfig(max_failures=settings.max_failures),
                 logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
             ),
@@ -100,16 +100,10 @@ def run(
             try:
                 trainer.fit()
             except TrainingFailedError as error:
-                watch.stopped = watch.stopped or _reason(error)
+                watch.stopped = watch.stopped or of_training(error)
         queue.shutdown()
     return watch.stopped
 
 
 def _this_node() -> dict[str, str]:
     return {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-
-
-def _reason(error: TrainingFailedError) -> str:
-    """What the first worker that failed said, in one line."""
-    failures: dict[int, Any] = getattr(error, "worker_failures", {})
-    return one_line(next(iter(failures.values()), error))

@@ -48,12 +48,27 @@ def preprocess(hand_model):
     return run
 
 
-@dataclass(frozen=True)
+@dataclass
 class S3Server:
     folder: Path
     """Each folder in it is a bucket."""
+    port: int
     environment: dict[str, str]
     """AWS variables by which s3fs finds the server."""
+    process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        rclone = shutil.which("rclone", path=Path(sys.executable).parent) or "rclone"
+        where = ["--auth-key", "KEY,SECRET", "--addr", f"127.0.0.1:{self.port}", self.folder]
+        self.process = subprocess.Popen(
+            [rclone, "serve", "s3", *where], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        wait_for_port(self.port)
+
+    def stop(self) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.wait()
 
     def filesystem(self) -> s3fs.S3FileSystem:
         return s3fs.S3FileSystem(
@@ -70,12 +85,6 @@ def s3(tmp_path, monkeypatch) -> Iterator[S3Server]:
     (folder / "raw").mkdir(parents=True)
     (folder / "out").mkdir()
     port = free_port()
-    rclone = shutil.which("rclone", path=Path(sys.executable).parent) or "rclone"
-    server = subprocess.Popen(
-        [rclone, "serve", "s3", "--auth-key", "KEY,SECRET", "--addr", f"127.0.0.1:{port}", folder],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     environment = {
         "AWS_ACCESS_KEY_ID": "KEY",
         "AWS_SECRET_ACCESS_KEY": "SECRET",
@@ -87,12 +96,12 @@ def s3(tmp_path, monkeypatch) -> Iterator[S3Server]:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
+    server = S3Server(folder, port, environment)
     try:
-        wait_for_port(port)
-        yield S3Server(folder, environment)
+        server.start()
+        yield server
     finally:
-        server.kill()
-        server.wait()
+        server.stop()
         s3fs.S3FileSystem.clear_instance_cache()
 
 

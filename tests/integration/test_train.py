@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import mlflow
 import psutil
 import pytest
@@ -12,6 +14,7 @@ from handi_model import HandiPipeline
 from pipelines.checkpoints import checkpoint_steps
 from pipelines.storage import find, join
 from tests.datasets import rendered_dataset
+from tests.integration.cluster import two_nodes
 from tests.integration.trainings import (
     CLIPS,
     Training,
@@ -109,6 +112,40 @@ def test_a_job_killed_in_mid_epoch_goes_on_with_another_number_of_workers(traini
     kill_family(process)
     assert "6 steps, 4 done; 1 workers on cpu" in training.run("--num-workers", 1)
     assert_same_losses(training, reference)
+
+
+@pytest.fixture
+def in_storage(s3, tmp_path, hand_model) -> Training:
+    """The same clips and the training's output on an object store."""
+    rendered_dataset(s3.folder / "raw" / "data", CLIPS, frames=4)
+    return Training(tmp_path / "training", "s3://raw/data", "s3://out/run", hand_model)
+
+
+@pytest.mark.slow
+def test_an_object_store_that_is_away_for_half_a_minute_costs_no_loss(s3, in_storage, reference):
+    process = in_storage.start()
+    in_storage.wait_for_checkpoint(2)
+    s3.stop()
+    time.sleep(30)
+    assert process.poll() is None
+    s3.start()
+    finish(process)
+    assert_same_losses(in_storage, reference)
+    assert list(checkpoint_steps("s3://out/run/checkpoints"))[-1] == 6
+
+
+@pytest.mark.slow
+def test_workers_on_two_nodes_train_and_outlive_one_of_the_nodes(in_storage, reference):
+    with two_nodes(in_storage.environment) as cluster:
+        command = ["python", "jobs/train.py", *in_storage.arguments]
+        spread = ["--placement", "SPREAD", "--cpus-per-worker", 1]
+        process = cluster.submit(in_storage.environment, *command, *spread)
+        in_storage.wait_for_checkpoint(2)
+        assert train_workers(cluster.head) and train_workers(cluster.second)
+        cluster.kill_second()
+        console = finish(process)
+    assert "5 clips to train, 1 held out; 6 steps, 0 done; 2 workers on cpu" in console
+    assert_same_losses(in_storage, reference)
 
 
 @pytest.mark.slow
