@@ -1,15 +1,14 @@
-"""A clip's way into training: where it lies, its arrays, and a batch of them on the device."""
+"""A clip's way into training: where it lies, and its arrays.
+
+Tasks that load clips import this, and need neither torch nor what takes seconds to import.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from handi_model.batch import Batch, batch_of_latents, encode_clips
-from handi_model.pipeline import HandiPipeline
 from pipelines.clip_index import ClipIndex, Place
 from pipelines.frames import decode_jpeg, decode_mask
 from pipelines.latents import LatentIndex, as_array
@@ -67,27 +66,3 @@ def load_clip(ref: dict[str, Any]) -> dict[str, Any]:
 def _row(ref: dict[str, Any], what: str, columns: list[str]) -> dict[str, Any]:
     place = Place(ref[f"{what}_url"], ref[f"{what}_row_group"], ref[f"{what}_row"])
     return read_row(place.url, place.row_group, place.row, columns)
-
-
-def batch_of(pipe: HandiPipeline, columns: dict[str, NDArray]) -> Batch:
-    """Clips' arrays, stacked, as a batch on the pipeline's device.
-
-    Cached latents and clips that are encoded here give the same batch.
-    """
-    if "frames" in columns:
-        return encode_clips(
-            pipe,
-            columns["frames"],
-            columns["frame_masks"],
-            columns["joints"],
-            columns["detected"],
-            list(columns["narration"]),
-        )
-    return batch_of_latents(
-        torch.from_numpy(columns["video_latent"]),
-        torch.from_numpy(columns["mask_latent"]),
-        torch.from_numpy(columns["text"]),
-        columns["frame_masks"],
-        columns["joints"],
-        columns["detected"],
-    ).to(pipe.device)

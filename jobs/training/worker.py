@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from pipelines.clip_rows import batch_of
 from ray import train
 from ray.data import DataIterator, ExecutionResources
 from ray.train.collective import broadcast_from_rank_zero
@@ -25,6 +24,7 @@ from jobs.training.records import Pace, Progress, Reporter, Stopped
 from jobs.training.settings import TrainSettings
 from jobs.training.validating import validate_together
 from jobs.training.work import Work, set_up
+from pipelines.batches import batch_of
 from pipelines.epoch_stream import Pass, epoch_streams, passes, quiet_ray_data
 
 
