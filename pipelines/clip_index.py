@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
@@ -99,30 +101,49 @@ def read_clip_index(data: str) -> ClipIndex:
     )
 
 
+@contextmanager
+def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
+    """A Parquet file of which little is read."""
+    fs, path = url_to_fs(url)
+    # An object store's reading ahead would fetch the pictures between the small columns.
+    with fs.open(path, "rb", cache_type="none") as source:
+        yield pq.ParquetFile(source, pre_buffer=True)
+
+
+def rows_and_places(
+    url: str, file: pq.ParquetFile, columns: list[str]
+) -> list[tuple[dict[str, Any], Place]]:
+    """Some columns of every row of a file, and where the row lies."""
+    groups = range(file.num_row_groups)
+    places = [
+        Place(url, group, row)
+        for group in groups
+        for row in range(file.metadata.row_group(group).num_rows)
+    ]
+    return list(zip(file.read(columns).to_pylist(), places, strict=True))
+
+
 def _read_file(url: str) -> tuple[list[_Entry], int]:
     """The entries of a file, and its size in bytes."""
-    fs, path = url_to_fs(url)
-    with fs.open(path, "rb") as source:
-        file = pq.ParquetFile(source)
+    with open_parquet(url) as file:
         version = (file.schema_arrow.metadata or {}).get(b"handi.schema_version", b"none").decode()
         if version != SCHEMA_VERSION:
             raise DatasetError(
                 f"data: {url} is of schema version {version}, and this code reads "
                 f"{SCHEMA_VERSION}; preprocess again, or use the version that wrote it"
             )
-        return list(_entries(url, file)), int(fs.size(path))
-
-
-def _entries(url: str, file: pq.ParquetFile) -> Iterator[_Entry]:
-    # Which hands were seen in each frame: as long as the clip, and small.
-    columns = [*SMALL_COLUMNS, "hand_detected"]
-    for group in range(file.num_row_groups):
-        for row, said in enumerate(file.read_row_group(group, columns=columns).to_pylist()):
-            yield _Entry(
-                said["clip_id"],
-                said["narration"],
-                said["split"] or "",
-                (said["height"], said["width"]),
-                len(said["hand_detected"]),
-                Place(url, group, row),
-            )
+        # Which hands were seen in each frame: as long as the clip, and small.
+        rows = rows_and_places(url, file, [*SMALL_COLUMNS, "hand_detected"])
+    entries = [
+        _Entry(
+            said["clip_id"],
+            said["narration"],
+            said["split"] or "",
+            (said["height"], said["width"]),
+            len(said["hand_detected"]),
+            place,
+        )
+        for said, place in rows
+    ]
+    fs, path = url_to_fs(url)
+    return entries, int(fs.size(path))

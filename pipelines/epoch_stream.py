@@ -83,6 +83,16 @@ def passes(stream: DataIterator, clips_per_pass: int, prefetch: int) -> Iterator
         yield Pass(int(steps[0]), int(numbers[0]), columns.pop("counts"), columns)
 
 
+def close_stream(stream: DataIterator) -> None:
+    """End an epoch's streams, of which this is one, when all of them have come to their end.
+
+    Ray Data would keep the actor that dealt them out, a process an epoch, as long as the training.
+    """
+    actor = getattr(stream, "_coord_actor", None)
+    if actor is not None:
+        ray.kill(actor)
+
+
 def quiet_ray_data() -> None:
     """The training shows its own progress, and a clip that cannot be read ends it."""
     context = DataContext.get_current()

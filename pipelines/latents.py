@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 from numpy.typing import NDArray
 
-from pipelines.clip_index import ClipIndex, Place
+from pipelines.clip_index import ClipIndex, Place, open_parquet, rows_and_places
+from pipelines.patience import patient
 from pipelines.storage import find, join, write_bytes
 
 CLIP_LATENTS = pa.schema(
@@ -72,14 +72,8 @@ def open_latents(data: str, fingerprint: str) -> LatentIndex:
 
 
 def _places(url: str, key: str) -> list[tuple[str, Place]]:
-    fs, path = url_to_fs(url)
-    with fs.open(path, "rb") as source:
-        file = pq.ParquetFile(source)
-        return [
-            (said, Place(url, group, row))
-            for group in range(file.num_row_groups)
-            for row, said in enumerate(file.read_row_group(group, [key])[key].to_pylist())
-        ]
+    with open_parquet(url) as file:
+        return [(row[key], place) for row, place in rows_and_places(url, file, [key])]
 
 
 def as_bytes(array: NDArray[np.float16]) -> tuple[bytes, list[int]]:
@@ -107,4 +101,4 @@ def _write(url: str, rows: list[dict], schema: pa.Schema) -> None:
     sink = pa.BufferOutputStream()
     # A row is read alone.
     pq.write_table(pa.Table.from_pylist(rows, schema), sink, row_group_size=1, compression="zstd")
-    write_bytes(url, sink.getvalue().to_pybytes())
+    patient(write_bytes)(url, sink.getvalue().to_pybytes())

@@ -25,7 +25,7 @@ from jobs.training.settings import TrainSettings
 from jobs.training.validating import validate_together
 from jobs.training.work import Work, set_up
 from pipelines.batches import batch_of
-from pipelines.epoch_stream import Pass, epoch_streams, passes, quiet_ray_data
+from pipelines.epoch_stream import Pass, close_stream, epoch_streams, passes, quiet_ray_data
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -122,6 +122,9 @@ def _train_epoch(
     # To the end of the stream, so that Ray Data is done with it.
     for _ in mine:
         raise RuntimeError("the stream goes on after the epoch's last pass")
+    dist.barrier()
+    if work.rank == 0:
+        close_stream(stream)
     return True
 
 
