@@ -20,6 +20,7 @@ BENCHMARKS = {
     "joints": "MediaPipe's joints against the true ones of the rendered clips",
     "generate": "the generator and each of its optimisations against plain code, seconds a clip",
     "detector": "the torch hand detector against MediaPipe, frames a second",
+    "train-step": "optimisation steps with each economy and without, on one worker and on two",
 }
 
 
@@ -50,7 +51,7 @@ def main() -> None:
 def load_benchmark(name: str) -> ModuleType:
     """Import one benchmark only: another one's libraries need not be installed."""
     try:
-        return importlib.import_module(f"jobs.benchmarks.{name}")
+        return importlib.import_module(f"jobs.benchmarks.{name.replace('-', '_')}")
     except ModuleNotFoundError as error:
         stop(f"benchmark: {name} needs {error.name}, which is not installed")
 
