@@ -1,0 +1,119 @@
+"""Everything at once: prepare the sample clips, train both stages, generate a clip, show it all.
+
+python jobs/demo.py
+
+Each job runs as a person would run it, from the checkout's folder, below its command.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from jobs.cli import load, stop
+from pipelines.dataset import read_rows
+from pipelines.records import one_line
+from pipelines.storage import absolute, join, writable, write_bytes
+
+CONFIG = "jobs/configs/demo.yaml"
+SCENE = "lift_box_1"
+"""The clip that is generated anew: one of those trained on, as the page says."""
+
+
+class DemoSettings(BaseModel):
+    """Keys of the job."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    output: str = Field("out/demo", description="URL of the folder to write.")
+    epochs: int | None = Field(
+        None, ge=1, description=f"Epochs to train, both stages together; those of {CONFIG}."
+    )
+
+
+def main() -> None:
+    settings = load(DemoSettings, "demo")
+    if not Path(CONFIG).is_file():
+        stop(f"{CONFIG} is not here: run the demo from the checkout's folder")
+    output = settings.output.rstrip("/")
+    try:
+        writable(output)
+    except ValueError as error:
+        stop(str(error))
+    began = time.perf_counter()
+    done = [run(name, arguments) for name, arguments in learning(output, settings.epochs)]
+
+    (row,) = read_rows(join(output, "data"), [SCENE])
+    write_bytes(join(output, "scene.jpg"), row["frames"][0])
+    done.append(run(*generating(output, row["narration"])))
+
+    # Matplotlib and MLflow take seconds to import: a mistake above is told without them.
+    from mlflow.exceptions import MlflowException
+
+    from jobs.demo_page import write_page
+
+    try:
+        page = write_page(output, SCENE, short(sys.executable), done)
+    except (OSError, MlflowException) as error:  # what MLflow never took, or keeps elsewhere
+        stop(f"the page cannot be drawn: {one_line(error)}; run the same command again")
+    print(f"\neverything took {time.perf_counter() - began:.0f} s; open {absolute(page)}")
+
+
+def learning(output: str, epochs: int | None) -> list[tuple[str, list[str]]]:
+    """What runs until there is a model: a step's name, and its job's arguments."""
+    data, run_folder = join(output, "data"), join(output, "run")
+    train = ["jobs/train.py", "--config", CONFIG, "--data", data, "--output", run_folder]
+    if epochs:
+        train += ["--epochs", str(epochs)]
+    preprocess = ["jobs/preprocess.py", "--config", "jobs/configs/sample.yaml"]
+    return [
+        ("preprocess", [*preprocess, "--resolution", "64", "--output", data]),
+        ("encode", ["jobs/encode.py", "--data", data]),
+        ("train", train),
+    ]
+
+
+def generating(output: str, narration: str) -> tuple[str, list[str]]:
+    """The step that generates a clip: its name, and its job's arguments."""
+    keys = {
+        "model": join(output, "run", "model"),
+        "image": join(output, "scene.jpg"),
+        "prompt": narration,
+        "output": join(output, "clips"),
+        "name": SCENE,
+    }
+    line = [part for key, value in keys.items() for part in (f"--{key}", value)]
+    return "generate", ["jobs/generate.py", *line]
+
+
+def run(name: str, arguments: list[str]) -> str:
+    """Run a job in a process of its own; gives its command line, or ends with its exit code."""
+    line = shlex.join([short(sys.executable), *arguments])
+    print(f"\n$ {line}", flush=True)
+    began = time.perf_counter()
+    try:
+        code = subprocess.call([sys.executable, *arguments])
+    except KeyboardInterrupt:
+        print(f"\nstopped at {name}; the same command goes on from here", file=sys.stderr)
+        raise SystemExit(130) from None
+    if code:
+        print(f"error: the demo stopped at {name}, exit code {code}: {line}", file=sys.stderr)
+        raise SystemExit(code if code > 0 else 128 - code)
+    print(f"{name}: {time.perf_counter() - began:.0f} s")
+    return line
+
+
+def short(path: str) -> str:
+    """A path as one would type it here."""
+    near = os.path.relpath(path)
+    return path if near.startswith("..") else near
+
+
+if __name__ == "__main__":
+    main()
