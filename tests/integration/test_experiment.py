@@ -1,0 +1,158 @@
+"""What a training tells a real MLflow server that comes late, dies, or never answers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import mlflow
+import pytest
+import torch
+from mlflow import MlflowClient
+
+from handi_model import HandiPipeline
+from handi_model.config import ModelConfig
+from handi_model.create import new_pipeline
+from jobs.experiment import Experiment
+from tests.integration.conftest import free_port, wait_for_port
+
+
+class Server:
+    """`mlflow server` on one port and one database, started and killed at will."""
+
+    def __init__(self, folder: Path) -> None:
+        self.port = free_port()
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self.folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        if self._process:
+            return
+        store = ["--backend-store-uri", f"sqlite:///{self.folder}/server.db"]
+        artifacts = ["--artifacts-destination", str(self.folder / "artifacts")]
+        address = ["--host", "127.0.0.1", "--port", str(self.port), "--workers", "1"]
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "server", *store, *artifacts, *address],
+            cwd=self.folder,
+            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_for_port(self.port, 120)
+
+    def kill(self) -> None:
+        if self._process:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory) -> Iterator[Server]:
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def server(machine, tmp_path, monkeypatch) -> Server:
+    """Where the training's records go; it may run or not."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", machine.uri)
+    return machine
+
+
+def begin() -> Experiment:
+    return Experiment.start("train", "a run", {"rate": 0.1, "empty": ""}, {})
+
+
+def wait_until(holds: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 60
+    while not holds():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def steps(server: Server, run: Experiment) -> list[int]:
+    history = MlflowClient(tracking_uri=server.uri).get_metric_history(run.run_id, "loss")
+    return [one.step for one in history]
+
+
+def test_a_server_that_is_never_up_costs_the_record_alone(server, capsys):
+    server.kill()
+    run = begin()
+    for step in range(20):
+        run.log_metrics(step, {"loss": 1.0})
+    run.log_bytes("a.txt", b"a")
+    assert run.close(timeout_s=1) == 1 + 20 + 1 + 1  # beginning, metrics, file, end
+    assert run.run_id is None
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"tracking: {server.uri} does not answer (")
+    assert line.endswith("records wait")
+
+
+def test_a_server_that_takes_calls_and_never_answers_does_not_hold_the_end(monkeypatch, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        port = deaf.getsockname()[1]
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
+        run = begin()
+        run.log_metrics(1, {"loss": 1.0})
+        assert run.close(timeout_s=1) == 3
+
+
+def test_a_server_that_comes_late_gets_everything(server, capsys):
+    server.kill()
+    run = begin()
+    for step in range(3000):
+        run.log_metrics(step, {"loss": 1.0})
+    wait_until(lambda: "does not answer" in capsys.readouterr().err)
+    server.start()
+    assert run.wait_for_run(60)
+    assert run.close() == 0
+    assert steps(server, run) == list(range(3000))
+    told = MlflowClient(tracking_uri=server.uri).get_run(run.run_id)
+    assert told.info.status == "FINISHED"
+    assert told.data.params["rate"] == "0.1"
+    assert "answers again" in capsys.readouterr().err
+
+
+def test_a_server_killed_in_the_middle_and_restarted_gets_everything(server, capsys):
+    server.start()
+    run = begin()
+    run.log_metrics(0, {"loss": 1.0})
+    wait_until(lambda: run.run_id and steps(server, run) == [0])
+    server.kill()
+    for step in range(1, 10):
+        run.log_metrics(step, {"loss": 1.0})
+    run.log_bytes("samples/epoch-0001/clip.mp4", b"film")
+    server.start()
+    assert run.close() == 0
+    assert steps(server, run) == list(range(10))
+    client = MlflowClient(tracking_uri=server.uri)
+    (film,) = client.list_artifacts(run.run_id, "samples/epoch-0001")
+    assert film.path == "samples/epoch-0001/clip.mp4"
+    assert client.get_run(run.run_id).info.status == "FINISHED"
+
+
+def test_a_registered_model_opens_as_a_pipeline(server, tmp_path):
+    server.start()
+    pipe = new_pipeline(ModelConfig.of("tiny"))
+    pipe.save_pretrained(tmp_path / "model")
+    run = begin()
+    run.register_model(tmp_path / "model", "handi")
+    assert run.close() == 0
+    folder = mlflow.artifacts.download_artifacts(
+        "models:/handi/1", dst_path=str(tmp_path / "back"), tracking_uri=server.uri
+    )
+    again = HandiPipeline.from_pretrained(folder).unet.state_dict()
+    assert all(torch.equal(again[key], value) for key, value in pipe.unet.state_dict().items())
+    top = MlflowClient(tracking_uri=server.uri).list_artifacts(run.run_id)
+    assert [one.path for one in top] == ["model"]
