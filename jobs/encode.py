@@ -9,9 +9,11 @@ from functools import partial
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from handi_model.config import PRESETS
 from handi_model.fingerprint import encoders_fingerprint
 from jobs.cli import load, stop
 from jobs.models import open_pipeline
+from jobs.training.shape import model_shape
 from pipelines.clip_index import read_clip_index
 from pipelines.cluster import join_cluster
 from pipelines.encode import encode, to_encode
@@ -38,14 +40,17 @@ def main() -> None:
     try:
         data = absolute(settings.data)
         index = read_clip_index(data)
-        opens = partial(open_pipeline, settings.model, settings.checkpoint, index.height)
-        pipe = opens()
-        if (index.height, index.width) != (pipe.resolution, pipe.resolution):
+        side = index.height if settings.model in PRESETS else None
+        # The model's URL is absolute in it: workers may have another working directory.
+        shape = model_shape(settings.model, settings.checkpoint, side)
+        if (index.height, index.width) != (shape.resolution, shape.resolution):
             raise ValueError(
                 f"data: {data} has frames of {index.width}x{index.height} pixels, and the model's "
-                f"are {pipe.resolution}x{pipe.resolution}; preprocess with "
-                f"--resolution {pipe.resolution}"
+                f"are {shape.resolution}x{shape.resolution}; preprocess with "
+                f"--resolution {shape.resolution}"
             )
+        opens = partial(open_pipeline, shape.model, settings.checkpoint, shape.resolution)
+        pipe = opens()
     except ValueError as error:
         stop(str(error))
     fingerprint = encoders_fingerprint(pipe)
@@ -55,7 +60,7 @@ def main() -> None:
     else:
         print(
             f"{len(index.clip_ids)} clips, {wanted.clips} to encode; "
-            f"{len(wanted.narrations)} narrations to encode"
+            f"{len(set(index.narrations))} different narrations, {len(wanted.narrations)} to encode"
         )
         join_cluster()
         quiet_ray_data()

@@ -13,7 +13,7 @@ from handi_model.config import PRESETS, ModelConfig
 from handi_model.create import new_pipeline
 from handi_model.pipeline import HandiPipeline
 from pipelines.records import one_line
-from pipelines.storage import fetch_folder
+from pipelines.storage import fetch_folder, join, read_bytes
 
 
 def open_pipeline(
@@ -37,18 +37,29 @@ def open_pipeline(
 
 
 def load_pipeline(model: str, dtype: torch.dtype = torch.float32) -> HandiPipeline:
-    """Load a saved pipeline from a folder's URL or the hub.
+    """Load a saved pipeline.
+
+    Args:
+        model: a local path, a folder's URL, or a name on the hub.
+        dtype: of the weights.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, in one line.
     """
     _no_bars()
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            folder = fetch_folder(model, Path(scratch)) if "://" in model else model
-            return HandiPipeline.from_pretrained(folder, dtype=dtype)
+            return HandiPipeline.from_pretrained(_folder(model, scratch), dtype=dtype)
         except Exception as error:
             raise ValueError(f"model: {model} cannot be loaded: {one_line(error)}") from error
+
+
+def _folder(model: str, scratch: str) -> str | Path:
+    if "://" not in model:
+        return model
+    # The library's own errors say neither that the file is missing nor whether to try again.
+    read_bytes(join(model, "model_index.json"))
+    return fetch_folder(model, Path(scratch))
 
 
 def _no_bars() -> None:

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from jobs.cli import load, stop
-from jobs.experiment import tracking_uri
+from jobs.tracking import without_password
 from jobs.training.checks import check, check_cluster
 from jobs.training.finish import finished, model_url
 from jobs.training.launch import run, start_experiment
@@ -36,7 +36,11 @@ def main() -> None:
         f"{checked.training_clips} clips to train, {checked.held_out} held out; {checked.steps} "
         f"steps, {checked.done} done; {settings.num_workers} workers on {settings.device}"
     )
-    stopped = run(settings, checked, experiment)
+    try:
+        stopped = run(settings, checked, experiment)
+    except BaseException:
+        experiment.close("KILLED")
+        raise
     if stopped:
         experiment.close("FAILED")
         print(f"error: {stopped}", file=sys.stderr)
@@ -47,7 +51,7 @@ def main() -> None:
             experiment.register_model(model, settings.registered_model)
         lost = experiment.close()
     if lost:
-        print(f"{lost} records did not reach {tracking_uri()}", file=sys.stderr)
+        print(f"{lost} records did not reach {without_password(experiment.uri)}", file=sys.stderr)
     print(f"model: {model_url(settings)}")
 
 

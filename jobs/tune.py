@@ -19,6 +19,9 @@ from jobs.training.trials import Trial, run_trials
 from pipelines.cluster import join_cluster
 from pipelines.storage import join, write_bytes
 
+WAIT_S = 30
+"""For the tracking server, so that the trials can be nested; without it they stand beside."""
+
 
 class TuneSettings(TrainSettings):
     """Keys of jobs/tune.py: those of a training, and how its loss weights are sought."""
@@ -75,7 +78,7 @@ def main() -> None:
         f"{settings.samples} trainings of up to {checked.steps} steps, "
         f"{settings.concurrent} at a time"
     )
-    training.parent_run = experiment.wait_for_run()
+    training.parent_run = experiment.wait_for_run(WAIT_S)
     with tempfile.TemporaryDirectory() as scratch:
         trials = run_trials(
             training,

@@ -14,7 +14,8 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Tr
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
-from jobs.experiment import Experiment, git_commit, tracking_uri
+from jobs.experiment import Experiment
+from jobs.tracking import without_password
 from jobs.training.checks import Checked
 from jobs.training.failures import TellFailures, of_training
 from jobs.training.settings import TrainSettings
@@ -41,8 +42,6 @@ def start_experiment(settings: TrainSettings, checked: Checked) -> Experiment:
         "versions": {package: version(package) for package in PACKAGES},
     }
     tags = {"handi.output": settings.output}
-    if commit := git_commit():
-        tags["mlflow.source.git.commit"] = commit
     known = join(settings.output, RUN_FILE)
     run_id = json.loads(read_bytes(known))["run_id"] if exists(known) else None
     name = settings.output.rstrip("/").rsplit("/", 1)[-1]
@@ -56,7 +55,9 @@ def start_experiment(settings: TrainSettings, checked: Checked) -> Experiment:
 def _note_run(experiment: Experiment, url: str) -> None:
     run_id = experiment.wait_for_run()
     if run_id:
-        write_bytes(url, json.dumps({"run_id": run_id, "uri": tracking_uri()}).encode())
+        write_bytes(
+            url, json.dumps({"run_id": run_id, "uri": without_password(experiment.uri)}).encode()
+        )
 
 
 def run(
