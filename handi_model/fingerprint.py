@@ -9,6 +9,10 @@ import torch
 
 from handi_model.pipeline import HandiPipeline
 
+# Keys of the networks' configurations that change what they compute, and not their weights' shapes.
+VAE_KEYS = ("act_fn", "norm_num_groups", "scaling_factor")
+TEXT_KEYS = ("hidden_act", "layer_norm_eps", "num_attention_heads")
+
 
 def encoders_fingerprint(pipe: HandiPipeline) -> str:
     """16 hexadecimal digits for a pipeline's autoencoder and text encoder: their weights and what
@@ -17,9 +21,10 @@ def encoders_fingerprint(pipe: HandiPipeline) -> str:
     digest = hashlib.sha256()
     decides = {
         "resolution": pipe.resolution,
-        "scaling_factor": pipe.vae.config.scaling_factor,
         "text_length": pipe.tokenizer.model_max_length,
-        "vocabulary": len(pipe.tokenizer),
+        "vocabulary": pipe.tokenizer.get_vocab(),
+        "vae": {key: pipe.vae.config[key] for key in VAE_KEYS},
+        "text_encoder": {key: getattr(pipe.text_encoder.config, key) for key in TEXT_KEYS},
     }
     digest.update(json.dumps(decides, sort_keys=True).encode())
     for network in (pipe.vae, pipe.text_encoder):

@@ -39,6 +39,8 @@ MAX_WAITING_BYTES = 512 * 2**20
 """Files that wait for a store; above it the oldest are given up."""
 LONGEST_PAUSE_S = 10.0
 PAUSE_WHEN_CLOSING_S = 0.5
+SLOWEST_UPLOAD = 2**20
+"""Bytes a second: a file on its way is given as long as it would take at this pace."""
 
 
 @dataclass
@@ -82,7 +84,7 @@ class Experiment:
         self._closing = threading.Event()
         self._given_up = False
         self._over = False
-        self._uploading = False
+        self._upload_s = 0.0
         self._taken_at = 0.0
         self._warned = False
         self._refusal = ""
@@ -164,23 +166,25 @@ class Experiment:
 
         Args:
             timeout_s: a store that has taken nothing for so long is given up; a file on its way
-                is waited for until MLflow's own time limit (`MLFLOW_HTTP_REQUEST_TIMEOUT`).
+                has a second more for each MB of it.
 
         Returns:
-            How many records could not be sent; the run's beginning and its end count as one each.
+            How many records could not be sent, which stands on stderr too; the run's beginning and
+            its end count as one each.
         """
         with self._changed:
             self._status = status
             self._taken_at = time.monotonic()
             self._closing.set()
             self._changed.notify_all()
-            while not self._over and (
-                self._uploading or time.monotonic() < self._taken_at + timeout_s
-            ):
+            while not self._over and time.monotonic() < self._taken_at + timeout_s + self._upload_s:
                 self._changed.wait(0.1)
             self._given_up = True
             self._changed.notify_all()
-            return self._lost + self._waiting()
+            lost = self._lost + self._waiting()
+        if lost:
+            self._say(f"lacks {lost} of the run's records")
+        return lost
 
     def _put(self, waiting: deque[Any], record: object) -> None:
         with self._changed:
@@ -307,11 +311,11 @@ class Experiment:
         return 1
 
     def _upload(self, client: MlflowClient, run_id: str, file: Path, folder: str) -> None:
-        self._uploading = True
+        self._upload_s = file.stat().st_size / SLOWEST_UPLOAD
         try:
             client.log_artifact(run_id, str(file), folder or None)
         finally:
-            self._uploading = False
+            self._upload_s = 0.0
         self._taken_at = time.monotonic()
 
     def _pause(self, seconds: float) -> None:

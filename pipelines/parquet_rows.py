@@ -33,4 +33,4 @@ def _read(url: str, row_group: int, row: int, columns: list[str]) -> dict[str, A
 @lru_cache(OPEN_FILES)
 def _opened(url: str) -> pq.ParquetFile:
     fs, path = url_to_fs(url)
-    return pq.ParquetFile(fs.open(path, "rb"), pre_buffer=True)
+    return pq.ParquetFile(fs.open(path, "rb", cache_type="none"), pre_buffer=True)

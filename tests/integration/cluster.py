@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ import psutil
 from tests.integration.conftest import REPOSITORY, free_port, wait_for_port
 
 RAY = str(Path(sys.executable).with_name("ray"))
+
+WITHOUT_TOKENS = {"RAY_AUTH_MODE": "disabled"}
+"""Whether the home folder has a token from another cluster does not matter here."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Cluster:
     def submit(self, environment: dict[str, str], *command: object) -> subprocess.Popen[str]:
         """`ray job submit` of the checkout, which prints the job's console."""
         submitted = ["job", "submit", "--address", self.dashboard, "--working-dir", "."]
+        environment = {**environment, **WITHOUT_TOKENS}
         return subprocess.Popen(
             [RAY, *submitted, "--", *map(str, command)],
             cwd=REPOSITORY,
@@ -49,10 +54,19 @@ class Cluster:
 
 @contextmanager
 def two_nodes(environment: dict[str, str]) -> Iterator[Cluster]:
-    """A head of three CPUs and a second node of two."""
+    """A head of three CPUs and a second node of two, in a folder of their own.
+
+    Ray leaves a note of the machine's cluster in its folder, and others would look for this one
+    after it was killed.
+    """
+    with tempfile.TemporaryDirectory(prefix="ray") as folder:
+        yield from _two_nodes({**environment, "RAY_TMPDIR": folder})
+
+
+def _two_nodes(environment: dict[str, str]) -> Iterator[Cluster]:
     port, dashboard = free_port(), free_port()
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    environment = {**os.environ, **environment, "RAY_BACKEND_LOG_LEVEL": "fatal"}
+    environment = {**os.environ, **environment, **WITHOUT_TOKENS, "RAY_BACKEND_LOG_LEVEL": "fatal"}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
     common = ["--block", "--node-ip-address", "127.0.0.1", "--object-store-memory", "300000000"]
     head = subprocess.Popen(
@@ -68,6 +82,8 @@ def two_nodes(environment: dict[str, str]) -> Iterator[Cluster]:
         wait_for_port(dashboard)
         second = subprocess.Popen(
             [RAY, "start", "--address", f"127.0.0.1:{port}", "--num-cpus", "2", *common]
+            # A folder of its own, as another machine has: nodes clear away what jobs unpack there.
+            + ["--temp-dir", f"{environment['RAY_TMPDIR']}/2"]
             + ["--dashboard-agent-listen-port", str(free_port())],
             env=environment,
             **quiet,

@@ -98,8 +98,9 @@ def test_a_name_that_mlflow_refuses_costs_no_other_metric(client, capsys):
         run.log_metrics(step, {"loss": step, **({"not?allowed": 1.0} if step == 2 else {})})
     assert run.close() == 1
     assert [one.step for one in client.get_metric_history(run.run_id, "loss")] == [0, 1, 3, 4]
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "refuses" in line and "not?allowed" in line
+    refused, lost = capsys.readouterr().err.splitlines()
+    assert "refuses" in refused and "not?allowed" in refused
+    assert lost == f"tracking: {run.uri} lacks 1 of the run's records"
 
 
 def test_a_resumed_training_goes_on_in_its_run_and_tags_what_changed(client):
@@ -107,9 +108,10 @@ def test_a_resumed_training_goes_on_in_its_run_and_tags_what_changed(client):
     first.log_metrics(1, {"loss": 2.0})
     first.close("FAILED")
     again = begin({"epochs": 4, "rate": 0.1, "new": 1}, {"handi.output": "b"}, run_id=first.run_id)
+    assert again.wait_for_run() == first.run_id
+    assert client.get_run(first.run_id).info.status == "RUNNING"
     again.log_metrics(2, {"loss": 1.0})
     assert again.close() == 0
-    assert again.run_id == first.run_id
     told = client.get_run(first.run_id)
     assert told.data.params == {"epochs": "2", "rate": "0.1", "new": "1"}
     resumed = {k: v for k, v in told.data.tags.items() if k.startswith("resumed.")}
@@ -150,14 +152,50 @@ def test_trials_that_begin_together_share_one_experiment(client):
     assert len(client.search_runs([experiment.experiment_id])) == 4
 
 
+def test_a_store_that_goes_away_as_a_run_begins_gets_no_second_run(client, monkeypatch):
+    failures = iter([MlflowException("gone"), MlflowException("still gone")])
+    get_run = MlflowClient.get_run
+
+    def away_at_first(self: MlflowClient, run_id: str) -> object:
+        for failure in failures:
+            raise failure
+        return get_run(self, run_id)
+
+    monkeypatch.setattr(MlflowClient, "get_run", away_at_first)
+    run = Experiment.start("interrupted", "a run", {"rate": 0.1}, {})
+    assert run.close() == 0
+    experiment = client.get_experiment_by_name("interrupted")
+    (told,) = client.search_runs([experiment.experiment_id])
+    assert told.data.params == {"rate": "0.1"}
+
+
+def test_an_answer_that_was_lost_makes_no_metric_twice(client, monkeypatch):
+    failures = iter([MlflowException("gone")])
+    log_batch = MlflowClient.log_batch
+
+    def deaf_at_first(self: MlflowClient, run_id: str, **records: list) -> None:
+        log_batch(self, run_id, **records)
+        if records.get("metrics"):
+            for failure in failures:
+                raise failure
+
+    monkeypatch.setattr(MlflowClient, "log_batch", deaf_at_first)
+    run = begin()
+    for step in range(3):
+        run.log_metrics(step, {"loss": step})
+    assert run.close() == 0
+    history = client.get_metric_history(run.run_id, "loss")
+    assert [(one.step, one.value) for one in history] == [(0, 0), (1, 1), (2, 2)]
+
+
 def test_an_experiment_that_was_deleted_ends_the_record_and_not_the_training(client, capsys):
     client.delete_experiment(client.create_experiment("gone"))
     run = Experiment.start("gone", "a run", {}, {})
     assert run.wait_for_run() is None
     run.log_metrics(1, {"loss": 1.0})
     assert run.close() == 3  # the run, the metrics, and the end
-    (line,) = capsys.readouterr().err.splitlines()
-    assert "refuses" in line and "active" in line
+    refused, _ = capsys.readouterr().err.splitlines()
+    assert "refuses" in refused and "active" in refused
 
 
 def test_a_parameter_that_mlflow_refuses_costs_no_metric(client):
@@ -210,7 +248,7 @@ def test_metrics_and_the_end_do_not_wait_for_a_store_of_files_that_is_down(clien
     run = begin()
     run.log_bytes("a.txt", b"a")
     run.log_metrics(1, {"loss": 1.0})
-    assert run.close(timeout_s=0.5) == 1
+    assert run.close(timeout_s=2) == 1
     told = client.get_run(run.run_id)
     assert told.data.metrics == {"loss": 1.0}
     assert told.info.status == "FINISHED"
@@ -228,7 +266,7 @@ def test_files_that_wait_take_no_more_memory_than_set(client, monkeypatch):
 @pytest.mark.parametrize(
     "uri",
     [
-        "htp://localhost:5000",
+        "nonsense://x",
         "http:/localhost:5000",
         "postgresql+nothing://me:secret@host/base",
         "sqlite://host/file",

@@ -1,0 +1,127 @@
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fsspec.core import url_to_fs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines.clip_index import read_clip_index
+from pipelines.dataset import write_table
+from pipelines.parquet_rows import read_row
+from pipelines.records import WRITTEN
+from pipelines.storage import join, write_bytes
+from pipelines.training_clips import DatasetError
+
+
+def row(clip_id: str, frames: int = 3, side: int = 32, **changes: object) -> dict:
+    """What the index looks at; the pictures are none, as it must not."""
+    values = dict.fromkeys(WRITTEN.names) | {
+        "clip_id": clip_id,
+        "narration": f"lift {clip_id}",
+        "split": "train",
+        "frames": [b"no picture"] * frames,
+        "hand_detected": [[True, False]] * frames,
+        "height": side,
+        "width": side,
+    }
+    return values | changes
+
+
+def add(data: str, *rows: dict) -> None:
+    write_table(pa.Table.from_pylist(list(rows), WRITTEN), f"{data}/clips")
+
+
+def test_clips_of_all_files_are_listed_by_clip_id(tmp_path):
+    add(str(tmp_path), row("c"), row("a", split=None))
+    add(str(tmp_path), row("b", split="test"))
+    index = read_clip_index(str(tmp_path))
+    assert index.clip_ids == ["a", "b", "c"]
+    assert index.narrations == ["lift a", "lift b", "lift c"]
+    assert index.splits == ["", "test", "train"]
+    assert (index.height, index.width, index.num_frames) == (32, 32, 3)
+
+
+def test_clips_are_listed_without_a_look_at_their_pictures(tmp_path):
+    add(str(tmp_path), row("a"), row("b"))
+    (file,) = (tmp_path / "clips").iterdir()
+    whole, metadata = bytearray(file.read_bytes()), pq.ParquetFile(file).metadata
+    for group in map(metadata.row_group, range(metadata.num_row_groups)):
+        for column in map(group.column, range(group.num_columns)):
+            if column.path_in_schema.startswith("frame"):
+                first = column.dictionary_page_offset or column.data_page_offset
+                last = first + column.total_compressed_size
+                whole[first:last] = b"\xff" * column.total_compressed_size
+    file.write_bytes(whole)
+    with pytest.raises(OSError):
+        pq.read_table(file, columns=["frames"])
+    assert read_clip_index(str(tmp_path)).clip_ids == ["a", "b"]
+
+
+clip_ids = st.lists(st.text("abcé/_1", min_size=1, max_size=6), unique=True, min_size=1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(clip_ids, st.integers(1, 4), st.integers(1, 5))
+def test_a_place_leads_to_its_clip_however_the_rows_are_stored(ids, per_file, per_group):
+    data = "memory://index"
+    fs, path = url_to_fs(data)
+    if fs.exists(path):
+        fs.rm(path, recursive=True)
+    for first in range(0, len(ids), per_file):
+        sink = pa.BufferOutputStream()
+        rows = [row(clip_id) for clip_id in ids[first : first + per_file]]
+        pq.write_table(pa.Table.from_pylist(rows, WRITTEN), sink, row_group_size=per_group)
+        # Each example has files of its own: rows are read from files that stay open.
+        name = f"{abs(hash((tuple(ids), per_file, per_group)))}-{first}.parquet"
+        write_bytes(join(data, "clips", name), sink.getvalue().to_pybytes())
+    index = read_clip_index(data)
+    assert index.clip_ids == sorted(ids)
+    for clip_id, place in zip(index.clip_ids, index.places, strict=True):
+        found = read_row(place.url, place.row_group, place.row, ["clip_id"])
+        assert found == {"clip_id": clip_id}
+
+
+def test_a_data_set_keeps_its_fingerprint_wherever_it_lies_until_clips_change(tmp_path):
+    here, there = str(tmp_path / "here"), str(tmp_path / "there")
+    for data in (here, there):
+        add(data, row("a"), row("b"))
+    fingerprint = read_clip_index(here).fingerprint
+    assert read_clip_index(there).fingerprint == fingerprint
+    add(there, row("c"))
+    assert read_clip_index(there).fingerprint != fingerprint
+    add(here, row("a", narration="put it back where it was before"), row("b"))
+    assert read_clip_index(here).fingerprint != fingerprint
+
+
+def of_another_version(data: str) -> None:
+    table = pa.Table.from_pylist([row("z")], WRITTEN)
+    write_table(table.replace_schema_metadata({"handi.schema_version": "0"}), f"{data}/clips")
+
+
+def not_parquet(data: str) -> None:
+    write_bytes(f"{data}/clips/z.parquet", b"no Parquet")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda data: add(data, row("z", frames=5)), r"differ in length: \[3, 5\]"),
+        (lambda data: add(data, row("z", side=64)), r"differ in size: \[\(32, 32\), \(64, 64\)\]"),
+        (of_another_version, r"of schema version 0, and this code reads \S+; preprocess again"),
+        (not_parquet, r"cannot be read: .*Parquet"),
+    ],
+)
+def test_what_cannot_serve_is_one_line(tmp_path, spoil, message):
+    data = str(tmp_path)
+    add(data, row("a"))
+    spoil(data)
+    with pytest.raises(DatasetError, match=message) as caught:
+        read_clip_index(data)
+    assert str(caught.value).startswith("data: ") and "\n" not in str(caught.value)
+
+
+def test_a_folder_without_clips_is_told_what_to_give(tmp_path):
+    with pytest.raises(DatasetError, match=r"holds no clips; give the output of jobs/preprocess"):
+        read_clip_index(str(tmp_path / "nowhere"))
+    with pytest.raises(DatasetError, match=r"data: nostorage://x cannot be read: "):
+        read_clip_index("nostorage://x")

@@ -1,0 +1,143 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
+
+from pipelines.clip_index import ClipIndex, read_clip_index
+from pipelines.encode import to_encode
+from pipelines.latents import (
+    as_array,
+    as_bytes,
+    latents_folder,
+    open_latents,
+    write_clip_latents,
+    write_texts,
+)
+from pipelines.parquet_rows import read_row
+from pipelines.storage import find
+from tests.datasets import rendered_dataset
+
+MODEL = "0123456789abcdef"
+
+
+@pytest.fixture
+def index(tmp_path) -> ClipIndex:
+    """Two files: `lift box` twice, and `open lid`."""
+    rendered_dataset(tmp_path, ["lift_box_1", "open_lid_1"], frames=2, side=16)
+    return read_clip_index(rendered_dataset(tmp_path, ["lift_box_2"], frames=2, side=16))
+
+
+def cache_clips(index: ClipIndex, url: str, clip_ids: list[str]) -> None:
+    latent, shape = as_bytes(np.ones((4, 2, 2, 2), np.float16))
+    rows = [
+        {"clip_id": clip_id, "video_latent": latent, "mask_latent": latent, "shape": shape}
+        for clip_id in clip_ids
+    ]
+    write_clip_latents(latents_folder(index.data, MODEL, "clips"), url, rows)
+
+
+def cache_texts(index: ClipIndex, *narrations: str) -> None:
+    for number, narration in enumerate(narrations):
+        embedding, shape = as_bytes(np.full((3, 5), number, np.float16))
+        row = {"narration": narration, "embedding": embedding, "shape": shape}
+        write_texts(latents_folder(index.data, MODEL, "text"), [row])
+
+
+def files_of(index: ClipIndex) -> dict[str, list[str]]:
+    """URL of a file of clips -> the clips in it."""
+    found: dict[str, list[str]] = {}
+    for clip_id, place in zip(index.clip_ids, index.places, strict=True):
+        found.setdefault(place.url, []).append(clip_id)
+    return found
+
+
+@given(arrays(np.float16, array_shapes(max_dims=4, max_side=5), elements=st.floats(width=16)))
+def test_an_array_comes_back_bit_by_bit(array):
+    again = as_array(*as_bytes(array))
+    assert again.shape == array.shape and again.tobytes() == array.tobytes()
+
+
+def test_before_anything_is_cached_all_is_to_encode_and_each_narration_once(index):
+    assert open_latents(index.data, MODEL).missing(index) == 3
+    wanted = to_encode(index, MODEL)
+    assert wanted.clips == 3
+    assert {url: len(clips) for url, clips in wanted.files.items()} == {
+        url: len(ids) for url, ids in files_of(index).items()
+    }
+    assert sorted(wanted.narrations) == ["lift box", "open lid"]
+
+
+def test_a_complete_cache_leaves_nothing_to_do(index):
+    for url, clip_ids in files_of(index).items():
+        cache_clips(index, url, clip_ids)
+    cache_texts(index, "lift box", "open lid")
+    latents = open_latents(index.data, MODEL)
+    assert latents.missing(index) == 0
+    wanted = to_encode(index, MODEL)
+    assert (wanted.files, wanted.narrations, wanted.clips) == ({}, [], 0)
+    text = latents.texts["open lid"]
+    kept = read_row(text.url, text.row_group, text.row, ["embedding", "shape"])
+    assert (as_array(kept["embedding"], kept["shape"]) == 1).all()
+
+
+def test_a_cached_file_has_the_name_of_its_file_of_clips(index):
+    for url, clip_ids in files_of(index).items():
+        cache_clips(index, url, clip_ids)
+    cached = find(latents_folder(index.data, MODEL, "clips"), ".parquet")
+    names = {url.rsplit("/", 1)[-1] for url in cached}
+    assert names == {url.rsplit("/", 1)[-1] for url in files_of(index)}
+
+
+def test_only_files_that_are_not_cached_are_encoded(index):
+    (done, clips_done), (rest, clips_left) = files_of(index).items()
+    cache_clips(index, done, clips_done)
+    cache_texts(index, "lift box")
+    wanted = to_encode(index, MODEL)
+    assert list(wanted.files) == [rest]
+    assert [index.clip_ids[clip] for clip in wanted.files[rest]] == clips_left
+    assert wanted.narrations == ["open lid"]
+
+
+def test_a_file_that_gained_clips_is_encoded_again(index):
+    url, clip_ids = next((u, ids) for u, ids in files_of(index).items() if len(ids) == 2)
+    cache_clips(index, url, clip_ids[:1])
+    assert len(to_encode(index, MODEL).files[url]) == 2
+
+
+def test_a_clip_without_its_narrations_embedding_is_missing(index):
+    for url, clip_ids in files_of(index).items():
+        cache_clips(index, url, clip_ids)
+    cache_texts(index, "open lid")
+    assert open_latents(index.data, MODEL).missing(index) == 2
+
+
+def test_a_file_whose_writing_was_cut_off_is_not_there(index, monkeypatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    url, clip_ids = next(iter(files_of(index).items()))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pipelines.storage.os.replace", killed)
+        cache_clips(index, url, clip_ids)
+    assert open_latents(index.data, MODEL).missing(index) == 3
+    assert to_encode(index, MODEL).clips == 3
+    cache_clips(index, url, clip_ids)
+    assert sorted(open_latents(index.data, MODEL).clips) == sorted(clip_ids)
+
+
+def test_another_model_has_a_cache_of_its_own(index):
+    cache_texts(index, "lift box", "open lid")
+    assert not open_latents(index.data, "f" * 16).texts
+
+
+def test_a_cache_that_is_written_twice_is_the_same(index):
+    for _ in range(2):
+        cache_texts(index, "lift box", "open lid")
+    assert len(find(latents_folder(index.data, MODEL, "text"), ".parquet")) == 2
+
+
+def test_the_cache_is_no_part_of_the_data_set(index):
+    for url, clip_ids in files_of(index).items():
+        cache_clips(index, url, clip_ids)
+    assert read_clip_index(index.data) == index
