@@ -10,7 +10,6 @@ import tempfile
 from pathlib import Path
 
 from jobs.cli import load, stop
-from jobs.tracking import without_password
 from jobs.training.checks import check, check_cluster
 from jobs.training.finish import finished, model_url
 from jobs.training.launch import run, start_experiment
@@ -49,9 +48,7 @@ def main() -> None:
         if settings.registered_model:
             model = fetch_folder(model_url(settings), Path(scratch))
             experiment.register_model(model, settings.registered_model)
-        lost = experiment.close()
-    if lost:
-        print(f"{lost} records did not reach {without_password(experiment.uri)}", file=sys.stderr)
+        experiment.close()
     print(f"model: {model_url(settings)}")
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import subprocess
+import threading
+import time
 from pathlib import Path
 
 import mlflow
@@ -252,6 +254,24 @@ def test_metrics_and_the_end_do_not_wait_for_a_store_of_files_that_is_down(clien
     told = client.get_run(run.run_id)
     assert told.data.metrics == {"loss": 1.0}
     assert told.info.status == "FINISHED"
+
+
+def test_a_big_file_on_its_way_is_waited_for_at_the_end(client, monkeypatch):
+    on_its_way = threading.Event()
+    log_artifact = MlflowClient.log_artifact
+
+    def slow(*arguments: object) -> None:
+        on_its_way.set()
+        time.sleep(2.5)
+        log_artifact(*arguments)
+
+    monkeypatch.setattr(MlflowClient, "log_artifact", slow)
+    monkeypatch.setattr(experiment_module, "SLOWEST_UPLOAD", 0.1)
+    run = begin()
+    run.log_bytes("model.safetensors", b"a")
+    assert on_its_way.wait(60)
+    assert run.close(timeout_s=2) == 0
+    assert [one.path for one in client.list_artifacts(run.run_id)] == ["model.safetensors"]
 
 
 def test_files_that_wait_take_no_more_memory_than_set(client, monkeypatch):
