@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from handi_model.trainable import merge_adapters
-
 from jobs.fit_report import as_json
 from jobs.training.course import Course
 from jobs.training.settings import TrainSettings

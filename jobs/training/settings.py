@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from handi_model.trainable import Trains
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from handi_model.config import Stage
 from handi_model.epochs import EpochPlan
 from handi_model.optimiser import OptimiserSettings
+from handi_model.trainable import Trains
 from handi_model.training import LossSettings
 from jobs.validation import ValidationSettings
 

@@ -16,6 +16,9 @@ from jobs.training.launch import run, start_experiment
 from jobs.training.settings import TrainSettings
 from pipelines.storage import join
 
+TRIAL = {"CPU": 0.01}
+"""Of the cluster, for the process that starts a trial's workers and waits: Ray takes no zero."""
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -56,7 +59,7 @@ def run_trials(
     tuner = tune.Tuner(
         # The trial only starts workers and waits; they take what a training takes.
         tune.with_resources(
-            tune.with_parameters(_trial, training=training, objective=objective), {"CPU": 0}
+            tune.with_parameters(_trial, training=training, objective=objective), TRIAL
         ),
         param_space={"alpha": tune.loguniform(*alpha), "eta": tune.loguniform(*eta)},
         tune_config=tune.TuneConfig(
