@@ -10,7 +10,8 @@ import torch
 from handi_model.config import STAGES
 from jobs import benchmark
 from jobs.benchmarks import train_step
-from jobs.benchmarks.train_step import ECONOMICAL, Measured, Settings, measure, rendered_clips
+from jobs.benchmarks.train_bench import Measured, Settings, rendered_clips
+from jobs.benchmarks.train_step import ECONOMICAL, measure
 
 SMALL = {
     "device": "cpu",
