@@ -8,11 +8,13 @@ from __future__ import annotations
 from functools import partial
 
 from pydantic import BaseModel, ConfigDict, Field
+from ray.exceptions import RayError
 
 from handi_model.config import PRESETS
 from handi_model.fingerprint import encoders_fingerprint
 from jobs.cli import load, stop
 from jobs.models import open_pipeline
+from jobs.training.failures import reason
 from jobs.training.shape import model_shape
 from pipelines.clip_index import read_clip_index
 from pipelines.cluster import join_cluster
@@ -64,7 +66,10 @@ def main() -> None:
         )
         join_cluster()
         quiet_ray_data()
-        encode(index, wanted, opens, fingerprint, settings.workers)
+        try:
+            encode(index, wanted, opens, fingerprint, settings.workers)
+        except RayError as error:  # a worker's own error, or its death
+            stop(f"encode: {reason(error)}; what is encoded so far stays")
         if missing := open_latents(data, fingerprint).missing(index):
             stop(f"data: {missing} clips could not be encoded; run the same command again")
     print(f"latents: {latents_folder(data, fingerprint, 'clips')}")

@@ -3,7 +3,7 @@ from jobs.training.failures import of_workers, reason
 
 def test_of_a_workers_own_error_the_last_line_is_told_and_of_its_death_the_first():
     own = RuntimeError(
-        "Traceback (most recent call last):\n  File ...\nDatasetError: data: x holds no clips"
+        "ray::Worker()\n  File ...\nDatasetError: data: x holds no clips\nTo retry, see the manual."
     )
     assert reason(own) == "DatasetError: data: x holds no clips"
     assert reason(RuntimeError("The actor died unexpectedly.\n\tclass_name: ...")) == (
