@@ -11,6 +11,8 @@ import torch
 from mlflow import MlflowClient
 
 from handi_model import HandiPipeline, HandiUNet, ModelConfig
+from jobs.cli import load
+from jobs.training.settings import TrainSettings
 from pipelines.checkpoints import checkpoint_steps
 from pipelines.storage import find, join
 from tests.datasets import rendered_dataset
@@ -166,3 +168,18 @@ def test_adapters_train_for_more_epochs_where_the_last_ones_ended_and_the_model_
     pipe = HandiPipeline.from_pretrained(f"{training.output}/model")
     plain = HandiUNet.of(ModelConfig.of("tiny"))
     assert set(pipe.unet.state_dict()) == set(plain.state_dict())
+
+
+@pytest.mark.slow
+def test_tuning_tries_weights_in_nested_runs_and_leaves_a_config_for_training(training):
+    console = finish(training.start("--samples", 2, "--grace-epochs", 1, job="tune"))
+    assert "2 trainings of up to 6 steps" in console
+    config = ["--config", f"{training.output}/best.yaml", "--output", "run"]
+    best = load(TrainSettings, "train", config)
+    assert 0.01 <= best.losses.alpha <= 1 and 0.1 <= best.losses.eta <= 10
+    client = MlflowClient(tracking_uri=training.store)
+    runs = client.search_runs([client.get_experiment_by_name("handi-train").experiment_id])
+    (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+    nested = [run for run in runs if run is not parent]
+    assert [run.data.tags["mlflow.parentRunId"] for run in nested] == [parent.info.run_id] * 2
+    assert parent.data.metrics["alpha"] == pytest.approx(best.losses.alpha)

@@ -68,9 +68,9 @@ class Training:
             "OMP_NUM_THREADS": "1",
         }
 
-    def start(self, *more: object) -> subprocess.Popen[str]:
+    def start(self, *more: object, job: str = "train") -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "jobs/train.py", *self.arguments, *map(str, more)],
+            [sys.executable, f"jobs/{job}.py", *self.arguments, *map(str, more)],
             cwd=REPOSITORY,
             env=self.environment,
             stdout=subprocess.PIPE,
