@@ -39,8 +39,8 @@ class ValidationSettings(BaseModel):
     held_out: int = Field(
         8,
         ge=0,
-        description="Clips kept from training: of the split `validation`, or else of all, a third of "
-        "them at most; 0 none.",
+        description="Clips kept from training: of the split `validation`, or else of all, "
+        "a third of them at most; 0 none.",
     )
     every_epochs: int = Field(2, ge=1, description="Epochs from one validation to the next.")
     noise_timesteps: int = Field(
@@ -213,7 +213,8 @@ def held_out(
     """Choose the clips to train on and those to validate on; the same ones whatever their order.
 
     Validation takes clips of the split `validation`, or where there are none any that may be
-    trained on, a third of them at most. Clips of the split `test` are in neither, those of `validation` never trained on.
+    trained on, a third of them at most. Clips of the split `test` are in neither, those of
+    `validation` never trained on.
 
     Args:
         count: clips to validate on, at most.
