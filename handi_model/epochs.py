@@ -80,6 +80,19 @@ class EpochPlan:
         """Clips of a step that count: `batch_size`, or what is left for the last one."""
         return min(self.batch_size, self.clips * self.repeats - step * self.batch_size)
 
+    def check_workers(self, workers: int) -> None:
+        """See that every worker can have as many passes of a step.
+
+        Raises:
+            ValueError: if not, in one line.
+        """
+        if self.passes % workers:
+            raise ValueError(
+                f"batch_size: {self.batch_size} clips in passes of {self.clips_per_pass} make "
+                f"{self.passes} passes, which do not divide among {workers} workers; make it a "
+                f"multiple of {self.clips_per_pass * workers}"
+            )
+
     def turns(self, epoch: int, first_step: int, workers: int) -> Iterator[Turn]:
         """An epoch's turns from a step on, in the order in which they are dealt out.
 
@@ -89,11 +102,7 @@ class EpochPlan:
         Raises:
             ValueError: if the passes of a step do not divide among the workers.
         """
-        if self.passes % workers:
-            raise ValueError(
-                f"batch_size: {self.batch_size} clips in passes of {self.clips_per_pass} make "
-                f"{self.passes} passes, which do not divide among {workers} workers"
-            )
+        self.check_workers(workers)
         order = self.order(epoch)
         for step in range(first_step, self.steps):
             batch = order[step * self.batch_size : (step + 1) * self.batch_size]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -20,6 +20,13 @@ from handi_model.optimiser import Optimiser, Stepped
 from handi_model.sampling import Condition, denoise
 from handi_model.training import LossSettings, Networks, StepResult, mask_step, video_step
 from handi_model.unet import HandiUNet
+
+# A step leaves out the other stage's ends; and the one buffer, the prior, never changes.
+DDP_OPTIONS: dict[str, Any] = {
+    "find_unused_parameters": True,
+    "broadcast_buffers": False,
+    "gradient_as_bucket_view": True,
+}
 
 
 def pass_seed(seed: int, *place: int) -> int:

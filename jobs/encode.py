@@ -17,9 +17,8 @@ from jobs.models import open_pipeline
 from jobs.training.failures import reason
 from jobs.training.shape import model_shape
 from pipelines.clip_index import read_clip_index
-from pipelines.cluster import join_cluster
+from pipelines.cluster import join_cluster, quiet_ray_data
 from pipelines.encode import encode, to_encode
-from pipelines.epoch_stream import quiet_ray_data
 from pipelines.latents import latents_folder, open_latents
 from pipelines.storage import absolute
 

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
-import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
+from pipelines.parquet_rows import Place, open_parquet, rows_and_places
 from pipelines.records import SCHEMA_VERSION, one_line
 from pipelines.storage import find, join
 from pipelines.training_clips import DatasetError
 
 SMALL_COLUMNS = ["clip_id", "narration", "split", "height", "width"]
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a row lies: a Parquet file's URL, the row group in it, the row in that."""
-
-    url: str
-    row_group: int
-    row: int
 
 
 @dataclass(frozen=True)
@@ -99,28 +87,6 @@ def read_clip_index(data: str) -> ClipIndex:
         num_frames=entries[0].num_frames,
         fingerprint=hashlib.sha256(repr(weights).encode()).hexdigest()[:16],
     )
-
-
-@contextmanager
-def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file of which little is read."""
-    fs, path = url_to_fs(url)
-    # An object store's reading ahead would fetch the pictures between the small columns.
-    with fs.open(path, "rb", cache_type="none") as source:
-        yield pq.ParquetFile(source, pre_buffer=True)
-
-
-def rows_and_places(
-    url: str, file: pq.ParquetFile, columns: list[str]
-) -> list[tuple[dict[str, Any], Place]]:
-    """Some columns of every row of a file, and where the row lies."""
-    groups = range(file.num_row_groups)
-    places = [
-        Place(url, group, row)
-        for group in groups
-        for row in range(file.metadata.row_group(group).num_rows)
-    ]
-    return list(zip(file.read(columns).to_pylist(), places, strict=True))
 
 
 def _read_file(url: str) -> tuple[list[_Entry], int]:

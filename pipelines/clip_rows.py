@@ -5,14 +5,16 @@ Tasks that load clips import this, and need neither torch nor what takes seconds
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from pipelines.clip_index import ClipIndex, Place
+from pipelines.clip_index import ClipIndex
 from pipelines.frames import decode_jpeg, decode_mask
 from pipelines.latents import LatentIndex, as_array
-from pipelines.parquet_rows import read_row
+from pipelines.parquet_rows import Place, read_row
+from pipelines.training_clips import TrainingClips
 
 
 def reference(index: ClipIndex, clip: int, latents: LatentIndex | None) -> dict[str, Any]:
@@ -61,6 +63,23 @@ def load_clip(ref: dict[str, Any]) -> dict[str, Any]:
         "mask_latent": as_array(latent["mask_latent"], latent["shape"]),
         "text": as_array(text["embedding"], text["shape"]),
     }
+
+
+def clips_of(index: ClipIndex, clips: Sequence[int]) -> TrainingClips:
+    """Some clips of a data set, each read alone.
+
+    Args:
+        clips: their indices in `index`, at least one.
+    """
+    loaded = [load_clip(reference(index, clip, None)) for clip in clips]
+    return TrainingClips(
+        clip_ids=[index.clip_ids[clip] for clip in clips],
+        narrations=[index.narrations[clip] for clip in clips],
+        **{
+            name: np.stack([clip[name] for clip in loaded])
+            for name in ("frames", "frame_masks", "joints", "detected")
+        },
+    )
 
 
 def _row(ref: dict[str, Any], what: str, columns: list[str]) -> dict[str, Any]:

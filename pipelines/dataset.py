@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
+from pipelines.parquet_rows import open_parquet, rows_and_places
 from pipelines.records import OUTCOMES
 from pipelines.storage import find, join, write_bytes
 
@@ -47,15 +48,11 @@ def read_rows(output: str, clip_ids: list[str]) -> list[dict[str, Any]]:
     wanted = set(clip_ids)
     found: dict[str, dict[str, Any]] = {}
     for url in find(join(output, "clips"), ".parquet"):
-        fs, path = url_to_fs(url)
-        with fs.open(path, "rb") as source:
-            file = pq.ParquetFile(source)
-            for group in range(file.num_row_groups):
-                ids = file.read_row_group(group, columns=["clip_id"])["clip_id"].to_pylist()
-                places = [i for i, clip_id in enumerate(ids) if clip_id in wanted]
-                if places:
-                    rows = file.read_row_group(group).take(places).to_pylist()
-                    found.update((row["clip_id"], row) for row in rows)
+        with open_parquet(url) as file:
+            for said, place in rows_and_places(url, file, ["clip_id"]):
+                if said["clip_id"] in wanted:
+                    group = file.read_row_group(place.row_group)
+                    (found[said["clip_id"]],) = group.slice(place.row, 1).to_pylist()
         if len(found) == len(wanted):
             break
     return [found[clip_id] for clip_id in clip_ids if clip_id in found]

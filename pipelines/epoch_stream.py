@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.data import DataContext, DataIterator, ExecutionOptions, ExecutionResources
+from ray.data import DataIterator, ExecutionOptions, ExecutionResources
 
 from handi_model.epochs import EpochPlan
 from pipelines.clip_index import ClipIndex
@@ -91,15 +90,6 @@ def close_stream(stream: DataIterator) -> None:
     actor = getattr(stream, "_coord_actor", None)
     if actor is not None:
         ray.kill(actor)
-
-
-def quiet_ray_data() -> None:
-    """The training shows its own progress, and a clip that cannot be read ends it."""
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.issue_detectors_config.detectors = []
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
 
 
 def _load(row: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from pipelines.clip_index import ClipIndex, Place, open_parquet, rows_and_places
+from pipelines.clip_index import ClipIndex
+from pipelines.parquet_rows import Place, open_parquet, rows_and_places
 from pipelines.patience import patient
 from pipelines.storage import find, join, write_bytes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from dataclasses import asdict, dataclass, field
@@ -13,7 +12,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
 from tqdm import tqdm
 
-from pipelines.cluster import join_cluster
+from pipelines.cluster import join_cluster, quiet_ray_data
 from pipelines.dataset import write_table
 from pipelines.ledger import read_ledger
 from pipelines.records import FAILED, Clip, Problem
@@ -145,11 +144,7 @@ def configure_ray_data() -> None:
     context.target_max_block_size = BLOCK_BYTES
     # A block that fails costs its own clips only: they are missed afterwards and tried again.
     context.max_errored_blocks = -1
-    # Ray counts blocks; the driver counts clips, and shows its own bar.
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.issue_detectors_config.detectors = []
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    quiet_ray_data()
 
 
 def _consume(dataset: Dataset, expected: int, totals: RunTotals) -> None:

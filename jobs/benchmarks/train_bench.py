@@ -26,7 +26,7 @@ from handi_model.hands import HandDetector
 from handi_model.masks import frequency_prior, hand_hull_mask, union_mask
 from handi_model.optimiser import Optimiser, OptimiserSettings
 from handi_model.pipeline import HandiPipeline
-from handi_model.trainer import Trainer, pass_seed
+from handi_model.trainer import DDP_OPTIONS, Trainer, pass_seed
 from handi_model.training import LossSettings, Networks
 from jobs.benchmarks.measuring import (
     peak_memory_gb,
@@ -223,12 +223,7 @@ class Bench:
             pipe.unet.compile()
         networks = Networks.of(pipe, HandDetector.load(settings.hand_model).to(device))
         if workers > 1:
-            wrapped = DistributedDataParallel(
-                pipe.unet,
-                find_unused_parameters=True,
-                broadcast_buffers=False,
-                gradient_as_bucket_view=True,
-            )
+            wrapped = DistributedDataParallel(pipe.unet, **DDP_OPTIONS)
             networks = replace(networks, unet=wrapped)
         learning = OptimiserSettings()
         trainer = Trainer(

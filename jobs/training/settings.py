@@ -100,13 +100,7 @@ class TrainSettings(BaseModel):
     def _divides(self) -> TrainSettings:
         if self.ramp_start > self.ramp_end:
             raise ValueError("ramp_start: generated masks cannot come in after ramp_end")
-        passes = self.plan(1).passes
-        if passes % self.num_workers:
-            raise ValueError(
-                f"batch_size: {self.batch_size} clips in passes of {self.clips_per_pass} make "
-                f"{passes} passes, which do not divide among {self.num_workers} workers; make it "
-                f"a multiple of {self.clips_per_pass * self.num_workers}"
-            )
+        self.plan(1).check_workers(self.num_workers)
         return self
 
     def plan(self, clips: int) -> EpochPlan:

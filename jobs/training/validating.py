@@ -7,9 +7,9 @@ import torch.distributed as dist
 from jobs.training.records import Picture, Reporter
 from jobs.training.work import Work
 from jobs.validation import Tally, ValidatedClip, validate
+from pipelines.clip_rows import clips_of
 from pipelines.patience import patient
 from pipelines.storage import join, write_bytes
-from pipelines.training_clips import read_training_clips
 
 
 def validate_together(work: Work, epoch: int, reporter: Reporter) -> dict[str, float]:
@@ -18,12 +18,11 @@ def validate_together(work: Work, epoch: int, reporter: Reporter) -> dict[str, f
     Pictures go to `samples/` of the output as they are made, and to the tracker from rank 0.
     """
     settings = work.settings
-    ids = [work.index.clip_ids[i] for i in work.held_out]
-    mine = ids[work.rank :: work.workers]
+    mine = work.held_out[work.rank :: work.workers]
     done: list[ValidatedClip] = []
     if mine:
-        clips = patient(read_training_clips)(settings.data, mine, work.index.height)
-        shown = ids[: settings.validation.shown]
+        clips = clips_of(work.index, mine)
+        shown = [work.index.clip_ids[i] for i in work.held_out[: settings.validation.shown]]
         with work.trainer.optimiser.averaged():
             done = validate(
                 work.pipe,

@@ -18,7 +18,7 @@ from handi_model.hands import HandDetector
 from handi_model.optimiser import Optimiser
 from handi_model.pipeline import HandiPipeline
 from handi_model.trainable import choose_trainable, trainable_parameters
-from handi_model.trainer import Trainer
+from handi_model.trainer import DDP_OPTIONS, Trainer
 from handi_model.training import Networks
 from handi_model.training_state import TrainingState
 from jobs.device import DTYPES
@@ -41,7 +41,7 @@ class Work:
     """Attributes:
     index: of the whole data set.
     training_clips, held_out: indices into it.
-    latents: what is encoded already, or None.
+    latents: what is encoded already, or None; of rank 0, which deals the clips out.
     restored: the course as the newest checkpoint has it.
     meter: memory and arithmetic of the device.
     """
@@ -92,9 +92,8 @@ def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
     pipe.set_progress_bar_config(disable=True)
     pipe.unet.set_prior(torch.from_numpy(patient(read_prior)(settings.data)))
     choose_trainable(pipe.unet, settings.trains, settings.lora_rank)
+    latents = _cached(pipe, index, reporter) if context.get_world_rank() == 0 else None
     pipe.to(device)
-    cached = patient(open_latents)(settings.data, encoders_fingerprint(pipe))
-    latents = _complete(cached, index, reporter)
     pipe.unet.train()
     if settings.gradient_checkpointing:
         pipe.unet.enable_gradient_checkpointing()
@@ -106,14 +105,9 @@ def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
         trainable_parameters(pipe.unet), settings.optimiser, settings.epochs * plan.steps
     )
     restored = _restore(settings, optimiser, reporter)
-    # A step leaves out the other stage's ends; and the one buffer, the prior, never changes.
     wrapped = prepare_model(
         pipe.unet,
-        parallel_strategy_kwargs={
-            "find_unused_parameters": True,
-            "broadcast_buffers": False,
-            "gradient_as_bucket_view": True,
-        },
+        parallel_strategy_kwargs=DDP_OPTIONS,
     )
     networks = Networks.of(pipe, detector)
     trainer = Trainer(
@@ -142,8 +136,9 @@ def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
     )
 
 
-def _complete(latents: LatentIndex, index: ClipIndex, reporter: Reporter) -> LatentIndex | None:
-    """The latents if they are all there."""
+def _cached(pipe: HandiPipeline, index: ClipIndex, reporter: Reporter) -> LatentIndex | None:
+    """The latents of the pipeline's encoders, if they are all there."""
+    latents = patient(open_latents)(index.data, encoders_fingerprint(pipe))
     missing = latents.missing(index)
     if not missing:
         reporter.tell(Note("latents and text embeddings are read from the cache"))

@@ -25,7 +25,8 @@ from jobs.training.settings import TrainSettings
 from jobs.training.validating import validate_together
 from jobs.training.work import Work, set_up
 from pipelines.batches import batch_of
-from pipelines.epoch_stream import Pass, close_stream, epoch_streams, passes, quiet_ray_data
+from pipelines.cluster import quiet_ray_data
+from pipelines.epoch_stream import Pass, close_stream, epoch_streams, passes
 
 
 def train_worker(config: dict[str, Any]) -> None:
