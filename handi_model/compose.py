@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-OUTPUT_TYPES = ("np", "pil", "pt", "latent")
+OUTPUT_TYPES = ("np", "pil", "pt", "latent", "mask")
 
 
 def feathered(area: NDArray[np.float32], width: int) -> NDArray[np.float32]:

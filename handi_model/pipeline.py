@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
 from handi_model.areas import motion_areas
+from handi_model.bounds import check_count
 from handi_model.compose import OUTPUT_TYPES, as_type, feathered, overwrite
 from handi_model.config import Stage
 from handi_model.latents import (
@@ -24,7 +25,7 @@ from handi_model.latents import (
     empty_mask_latent,
     encode_frames,
 )
-from handi_model.request import Request, check_count, read_request
+from handi_model.request import Request, read_request
 from handi_model.sampling import Condition, denoise
 from handi_model.unet import HandiUNet
 
@@ -38,7 +39,7 @@ class HandiOutput(BaseOutput):
     Attributes:
         frames: one entry a clip, of the type asked for: `np` (L, H, W, 3) float32 in [0, 1], `pt`
             (L, 3, H, W) float32 in [0, 1], `pil` a list of L images, `latent` (C, L, h, w), which
-            is not overwritten outside of the motion area.
+            is not overwritten outside of the motion area; `mask` none.
         masks: (B, H, W) float32 in [0, 1]: the motion area. Where it is 0 every frame is the input
             image; it lies between 0 and 1 on a feathered edge only.
     """
@@ -160,7 +161,7 @@ class HandiPipeline(DiffusionPipeline):
             mask_radius: of the disc that cleans the predicted area, pixels; default 1/85 of the
                 shorter side (3 at 256); 0 does not clean.
             feather: width of the soft edge inside the motion area, pixels.
-            output_type: `np`, `pil`, `pt` or `latent`.
+            output_type: `np`, `pil`, `pt` or `latent`; `mask` ends after stage 1, without frames.
             decode_chunk_size: frames that the autoencoder decodes at a time.
             callback_on_step_end: called as `f(pipe, step, timestep, {"latents": ..., "stage":
                 ...})` after each step, counted over both stages; a `latents` in the dict that it
@@ -194,7 +195,7 @@ class HandiPipeline(DiffusionPipeline):
         scenes = torch.from_numpy(request.scenes).to(self._execution_device).permute(0, 3, 1, 2)
         encoded = self._encode(request, scenes)
         mask_noise, video_noise = self._noise(encoded.image_latent, request)
-        steps = request.num_inference_steps
+        steps = 0 if output_type == "mask" else request.num_inference_steps
         before = request.mask_steps if request.areas is None else 0
 
         with self.progress_bar(total=before + steps) as bar:
@@ -216,16 +217,13 @@ class HandiPipeline(DiffusionPipeline):
                 )
             else:
                 areas = request.areas
-            latents = sample("video", video_noise, torch.from_numpy(areas).to(scenes.device))
-        if self.config.residual:
-            latents = latents + encoded.image_latent[:, :, None]
-        masks = np.stack([feathered(area, feather) for area in areas])
-        if output_type == "latent":
-            frames: list[Any] = list(latents)
-        else:
-            decoded = decode_latents(self.vae, latents, decode_chunk_size).float() * 0.5 + 0.5
-            clips = overwrite(decoded.clamp(0, 1), scenes, torch.from_numpy(masks).to(decoded))
-            frames = as_type(clips, output_type)
+            masks = np.stack([feathered(area, feather) for area in areas])
+            frames: list[Any] = []
+            if output_type != "mask":
+                latents = sample("video", video_noise, torch.from_numpy(areas).to(scenes.device))
+                if self.config.residual:
+                    latents = latents + encoded.image_latent[:, :, None]
+                frames = self._frames(latents, scenes, masks, output_type, decode_chunk_size)
         self.maybe_free_model_hooks()
         output = HandiOutput(frames, masks)
         return output if return_dict else output.to_tuple()
@@ -291,6 +289,21 @@ class HandiPipeline(DiffusionPipeline):
             latents[:, :, 0].to(self.unet.dtype),
             request.guidance_scale.to(scenes.device),
         )
+
+    def _frames(
+        self,
+        latents: Tensor,
+        scenes: Tensor,
+        masks: NDArray[np.float32],
+        output_type: str,
+        chunk: int,
+    ) -> list[Any]:
+        """Decode (B, C, L, h, w) latents and keep the scenes (B, 3, H, W) outside of the masks."""
+        if output_type == "latent":
+            return list(latents)
+        decoded = decode_latents(self.vae, latents, chunk).float() * 0.5 + 0.5
+        clips = overwrite(decoded.clamp(0, 1), scenes, torch.from_numpy(masks).to(decoded))
+        return as_type(clips, output_type)
 
     def _noise(self, image_latent: Tensor, request: Request) -> tuple[Tensor, Tensor]:
         """(B, C, L, h, w) noise of both stages, clip after clip, so that each is as if alone.

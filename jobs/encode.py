@@ -13,13 +13,13 @@ from ray.exceptions import RayError
 from handi_model.config import PRESETS
 from handi_model.fingerprint import encoders_fingerprint
 from jobs.cli import load, stop
-from jobs.models import open_pipeline
 from jobs.training.failures import reason
 from jobs.training.shape import model_shape
 from pipelines.clip_index import read_clip_index
 from pipelines.cluster import join_cluster, quiet_ray_data
 from pipelines.encode import encode, to_encode
 from pipelines.latents import latents_folder, open_latents
+from pipelines.models import open_pipeline
 from pipelines.storage import absolute
 
 

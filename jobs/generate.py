@@ -18,11 +18,11 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
+from handi_model.device import DTYPES, DType, usable_device
 from handi_model.pipeline import HandiOutput
 from jobs.cli import load, stop
-from jobs.device import DTYPES, DType, usable_device
-from jobs.models import load_pipeline
 from pipelines.clip_files import clip_strip, eight_bit, encode_gif, encode_mp4, encode_png
+from pipelines.models import load_pipeline
 from pipelines.records import one_line
 from pipelines.storage import join, read_bytes, writable, write_bytes
 

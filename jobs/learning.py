@@ -11,13 +11,13 @@ from tqdm import tqdm
 from handi_model.batch import encode_clips
 from handi_model.config import ModelConfig, Stage
 from handi_model.create import new_pipeline
+from handi_model.device import usable_device
 from handi_model.fitting import FitSettings, fit
 from handi_model.hands import HandDetector
 from handi_model.hands.model_files import ModelFileError
 from handi_model.pipeline import HandiPipeline
 from handi_model.training import LossSettings, StepResult
 from jobs.cli import stop
-from jobs.device import usable_device
 from pipelines.storage import writable
 from pipelines.training_clips import TrainingClips, read_training_clips
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
+from handi_model.device import usable_device
 from handi_model.hands import Detection, HandDetector, regions_from_joints
 from handi_model.hands.model_files import ModelFileError, hand_landmarker_task
 from jobs.benchmarks.measuring import (
@@ -29,7 +30,6 @@ from jobs.benchmarks.measuring import (
     short,
     timed,
 )
-from jobs.device import usable_device
 from pipelines.rendered import CLIPS
 
 STRIDE = 5

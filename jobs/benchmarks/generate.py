@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
+from handi_model.device import DTYPES, DType, usable_device
 from handi_model.pipeline import HandiPipeline
 from jobs.benchmarks.measuring import (
     ceiling_tflops,
@@ -34,7 +35,6 @@ from jobs.benchmarks.measuring import (
 from jobs.benchmarks.operations import count_operations
 from jobs.benchmarks.plain import PlainClip, differences, plain_clip, scene, wake
 from jobs.benchmarks.variants import Optimisation, Variant, speed_up
-from jobs.device import DTYPES, DType, usable_device
 
 PROMPT = "open the drawer"
 

@@ -22,6 +22,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from handi_model.batch import Batch, encode_clips
 from handi_model.config import ModelConfig, Stage
 from handi_model.create import new_pipeline
+from handi_model.device import DTYPES
 from handi_model.hands import HandDetector
 from handi_model.masks import frequency_prior, hand_hull_mask, union_mask
 from handi_model.optimiser import Optimiser, OptimiserSettings
@@ -33,7 +34,6 @@ from jobs.benchmarks.measuring import (
     reset_peak_memory,
     timed,
 )
-from jobs.device import DTYPES
 from pipelines.frames import Fit
 from pipelines.rendered import CLIPS, true_joints
 

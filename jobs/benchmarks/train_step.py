@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import ProcessException, spawn
 
 from handi_model.config import STAGES, Stage
+from handi_model.device import usable_device
 from handi_model.hands.model_files import ModelFileError, hand_landmarker_task
 from handi_model.training import LossSettings
 from jobs.benchmarks.measuring import (
@@ -26,7 +27,6 @@ from jobs.benchmarks.measuring import (
     short,
 )
 from jobs.benchmarks.train_bench import Bench, Measured, Settings, Variant, model_config
-from jobs.device import usable_device
 
 ECONOMICAL = "cached latents, economical decode"
 """The row that the others are compared with, and that is taken on more workers."""

@@ -7,8 +7,8 @@ from typing import Literal
 
 import torch
 
+from handi_model.device import DType
 from handi_model.pipeline import HandiPipeline
-from jobs.device import DType
 
 Optimisation = Literal[
     "bfloat16",

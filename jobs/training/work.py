@@ -13,6 +13,7 @@ from ray import train
 from ray.train.collective import broadcast_from_rank_zero
 from ray.train.torch import get_device, prepare_model
 
+from handi_model.device import DTYPES
 from handi_model.fingerprint import encoders_fingerprint
 from handi_model.hands import HandDetector
 from handi_model.optimiser import Optimiser
@@ -21,8 +22,6 @@ from handi_model.trainable import choose_trainable, trainable_parameters
 from handi_model.trainer import DDP_OPTIONS, Trainer
 from handi_model.training import Networks
 from handi_model.training_state import TrainingState
-from jobs.device import DTYPES
-from jobs.models import open_pipeline
 from jobs.training.course import Course
 from jobs.training.meter import Meter
 from jobs.training.records import Note, Reporter
@@ -31,6 +30,7 @@ from jobs.validation import held_out
 from pipelines.checkpoints import CheckpointWriter, latest_checkpoint
 from pipelines.clip_index import ClipIndex, read_clip_index
 from pipelines.latents import LatentIndex, open_latents
+from pipelines.models import open_pipeline
 from pipelines.patience import patient
 from pipelines.prior import read_prior
 from pipelines.storage import fetch_folder, join

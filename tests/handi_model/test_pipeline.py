@@ -100,6 +100,21 @@ def test_the_predicted_mask_given_back_gives_the_same_clip(awake, scene):
     assert np.allclose(first.frames[0], again.frames[0], atol=1e-4)
 
 
+def test_the_motion_area_alone_is_the_one_that_the_clip_would_have(awake, scene):
+    seen = []
+    alone = awake(
+        scene,
+        "open the drawer",
+        generator=seeded(0),
+        output_type="mask",
+        callback_on_step_end=lambda pipe, step, timestep, state: seen.append(state["stage"]),
+        **STEPS,
+    )
+    assert alone.frames == [] and seen == ["mask"] * 2
+    whole = awake(scene, "open the drawer", generator=seeded(0), **STEPS)
+    assert (alone.masks == whole.masks).all()
+
+
 def test_image_and_motion_area_reach_the_network(awake, scene):
     def clip(image, mask):
         out = awake(

@@ -5,17 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from handi_model.bounds import check_count, check_size
+from handi_model.pictures import read_area, read_scene
 from handi_model.request import (
     Request,
-    check_count,
     check_generators,
     check_guidance,
     check_prompts,
-    check_size,
     one_each,
-    read_area,
     read_request,
-    read_scene,
 )
 from handi_model.tiny import load_tokenizer
 

@@ -9,7 +9,7 @@ from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
 from handi_model.fingerprint import encoders_fingerprint
 from handi_model.pipeline import HandiPipeline
-from jobs.models import load_pipeline, open_pipeline
+from pipelines.models import load_pipeline, open_pipeline
 from pipelines.patience import is_away
 from pipelines.storage import put_folder
 
@@ -89,7 +89,7 @@ def test_a_storage_that_is_away_for_a_while_can_be_waited_for(monkeypatch):
     def away(url: str) -> bytes:
         raise ConnectionRefusedError("refused")
 
-    monkeypatch.setattr("jobs.models.read_bytes", away)
+    monkeypatch.setattr("pipelines.models.read_bytes", away)
     with pytest.raises(ValueError, match="cannot be loaded: refused") as caught:
         open_pipeline("s3://bucket/model")
     assert is_away(caught.value)
