@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import torch
@@ -10,8 +9,7 @@ import torch
 from handi_model.config import PRESETS, ModelConfig
 from handi_model.text_to_video import check_topology, unet_folder
 from handi_model.unet import HandiUNet
-from pipelines.records import one_line
-from pipelines.storage import absolute, join, read_bytes
+from pipelines.saved_model import read_saved_model
 
 
 @dataclass(frozen=True)
@@ -47,22 +45,14 @@ def model_shape(model: str, checkpoint: str | None, resolution: int | None) -> M
                 unet = HandiUNet.of(config)
             check_topology(unet_folder(checkpoint), unet.backbone, model)
         return ModelShape(model, config.resolution, config.num_frames)
-    url = absolute(model)
     try:
-        index, unet, vae = (
-            json.loads(read_bytes(join(url, name)))
-            for name in ("model_index.json", "unet/config.json", "vae/config.json")
-        )
-        own = unet["sample_size"] * 2 ** (len(vae["block_out_channels"]) - 1)
-        num_frames = index["num_frames"]
-    except Exception as error:  # each storage has its own
-        raise ValueError(
-            f"model: {model} is neither a preset ({', '.join(PRESETS)}) nor a saved pipeline that "
-            f"can be read: {one_line(error)}"
-        ) from None
+        saved = read_saved_model(model)
+    except ValueError as error:
+        raise ValueError(f"{error}; the presets are {', '.join(PRESETS)}") from None
+    own = saved.resolution
     if resolution not in (None, own):
         raise ValueError(
             f"resolution: {model} was made for {own}x{own} pixels, not {resolution}x{resolution}; "
             "leave the key out, or start from a preset"
         )
-    return ModelShape(url, own, num_frames)
+    return ModelShape(saved.url, own, saved.num_frames)

@@ -200,7 +200,7 @@ def saved_for_64(folder: Path) -> str:
         (
             lambda folder: rendered_dataset(folder, ["lift_box_1"], frames=2),
             lambda _: "/nowhere",
-            r"model: /nowhere is neither a preset \(base, tiny\) nor a saved pipeline",
+            "model: /nowhere is no saved pipeline that can be read",
         ),
     ],
     ids=["no data set", "no storage", "version", "preset's sides", "model's sides", "no model"],

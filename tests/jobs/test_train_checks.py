@@ -52,7 +52,7 @@ def test_what_the_driver_knows_before_it_starts_workers(settings):
         ({"data": "/nowhere"}, "data: .*/nowhere"),
         ({"resolution": 128}, "data: .* has frames of 64x64 pixels, .* --resolution 128"),
         ({"num_frames": 16}, "num_frames is 16; preprocess with --frames 16"),
-        ({"model": "huge"}, "model: huge is neither a preset"),
+        ({"model": "huge"}, "model: huge is no saved .*; the presets are base, tiny"),
         ({"checkpoint": "x"}, "checkpoint: the preset 'tiny'"),
         ({"model": "base", "checkpoint": "/nowhere"}, "/nowhere: neither a folder nor a hub id"),
         ({"output": "/proc/run"}, "output: /proc/run cannot be written"),

@@ -1,0 +1,67 @@
+"""The HTTP application: routes, errors and limits put together. It knows nothing of Ray."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from starlette.datastructures import Headers
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from serve.errors import add_handlers, error_answer
+from serve.routes import about, masks, page, videos
+from serve.services import Services
+
+FORM_BYTES = 2**16
+"""Room for the fields beside the pictures."""
+
+
+def build_api(services: Services) -> FastAPI:
+    app = FastAPI(
+        title="HANDI",
+        version=version("handi"),
+        description="From one picture and an instruction, a clip in which the hands do the action.",
+    )
+    app.state.services = services
+    for routes in (videos, masks, about, page):
+        app.include_router(routes.router)
+    add_handlers(app)
+    most = 2 * services.settings.max_image_bytes + FORM_BYTES
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=most)
+    app.add_middleware(AnnouncedBodyLimit, most=most)
+    _document_errors_as_they_are(app)
+    return app
+
+
+class AnnouncedBodyLimit:
+    """Refuses a body by its announced length, in our words; Starlette counts the others."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self.app = app
+        self.most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        announced = (
+            Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
+        )
+        if announced.isdecimal() and int(announced) > self.most:
+            refusal = error_answer(413, f"the request has more than {self.most} bytes")
+            await refusal(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+def _document_errors_as_they_are(app: FastAPI) -> None:
+    """FastAPI documents 422 for what is answered with 400 here, and knows nothing of the keys."""
+    made = app.openapi()
+    for path in made["paths"].values():
+        for operation in path.values():
+            operation["responses"].pop("422", None)
+            if "401" in operation["responses"]:
+                operation["security"] = [{"key": []}]
+    made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
+    for unused in ("HTTPValidationError", "ValidationError"):
+        made["components"]["schemas"].pop(unused, None)
+    app.openapi_schema: dict[str, Any] = made

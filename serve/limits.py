@@ -1,0 +1,95 @@
+"""What of a request can be met by this model under these settings, and what its defaults are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from tokenizers import Tokenizer
+
+from handi_model.bounds import LONGEST_CLIP, check_count, check_size
+from pipelines.saved_model import SavedModel
+from serve.schemas import Model
+from serve.settings import ServeSettings
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Every method raises ValueError, in one line that names the field, for what cannot be met."""
+
+    settings: ServeSettings
+    model: SavedModel
+    started_at: int
+
+    @cached_property
+    def described(self) -> Model:
+        """The model as the API lists it."""
+        model, settings = self.model, self.settings
+        side, steps = model.resolution, min(model.num_inference_steps, settings.max_steps)
+        return Model(
+            id=settings.model_id,
+            created=self.started_at,
+            size=f"{side}x{side}",
+            pixel_multiple=model.pixel_multiple,
+            max_pixels=settings.max_pixels or 4 * side * side,
+            num_frames=model.num_frames,
+            max_frames=settings.max_frames or min(2 * model.num_frames, LONGEST_CLIP),
+            fps=settings.fps,
+            seconds=f"{model.num_frames / settings.fps:g}",
+            num_inference_steps=steps,
+            mask_steps=steps,
+            max_steps=min(settings.max_steps, model.most_steps),
+            guidance_scale=model.guidance_scale,
+            max_prompt_characters=settings.max_prompt_characters,
+            max_image_bytes=settings.max_image_bytes,
+        )
+
+    def prompt(self, text: str) -> str:
+        text = text.strip()
+        if not text or not text.isprintable():
+            raise ValueError("prompt: no instruction in one line; say what the hands should do")
+        if len(text) > self.settings.max_prompt_characters:
+            most = self.settings.max_prompt_characters
+            raise ValueError(f"prompt: {len(text)} characters, and {most} are the most; shorten it")
+        if self._tokenizer:
+            tokens = len(self._tokenizer.encode(text).ids)
+            if tokens > self.model.longest_prompt:
+                raise ValueError(
+                    f"prompt: {tokens} tokens, and the model reads {self.model.longest_prompt}; "
+                    "shorten it"
+                )
+        return text
+
+    def size(self, size: str | None) -> tuple[int, int]:
+        """Height and width, pixels."""
+        width, height = (int(side) for side in (size or self.described.size).split("x"))
+        try:
+            check_size(height, width, self.model.pixel_multiple)
+        except ValueError as error:
+            raise ValueError(f"size: {error}") from None
+        if height * width > self.described.max_pixels:
+            most = self.described.max_pixels
+            raise ValueError(f"size: {size} has more than {most} pixels, which are the most")
+        return height, width
+
+    def num_frames(self, seconds: float | None) -> int:
+        if seconds is None:
+            return self.model.num_frames
+        most, fps = self.described.max_frames, self.settings.fps
+        frames = round(seconds * fps)
+        if not 2 <= frames <= most:
+            raise ValueError(f"seconds: {seconds:g} is outside of {2 / fps:g} to {most / fps:g}")
+        return frames
+
+    def steps(self, name: str, asked: int | None, default: int) -> int:
+        most = self.described.max_steps
+        return check_count(name, min(default, most) if asked is None else asked, 1, most, "steps")
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer | None:
+        if not self.model.tokenizer:
+            return None
+        tokenizer = Tokenizer.from_str(self.model.tokenizer)
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer

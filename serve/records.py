@@ -1,0 +1,81 @@
+"""A video job as it is stored."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Literal
+
+from sqlalchemy import BigInteger, Index, String
+from sqlalchemy.orm import DeclarativeBase, Mapped, MappedAsDataclass, mapped_column
+
+Status = Literal["queued", "in_progress", "completed", "failed"]
+
+
+class Base(MappedAsDataclass, DeclarativeBase):
+    pass
+
+
+class VideoJob(Base, kw_only=True):
+    """One clip that somebody asked for.
+
+    Attributes:
+        owner: fingerprint of the API key that asked; empty where the service is open to all.
+        model: its name in the API.
+        guidance_scale: from 1 (none).
+        mask_steps: denoising steps of stage 1; None where the motion area was drawn.
+        ticket: names the one start of the job that may report on it; None while nobody works on it.
+        lease_until: until when the holder of the ticket is believed to live, Unix seconds.
+        attempts: how many times it was started.
+        deleted: its user wants it gone; only its files may still be there.
+        progress: percent of the denoising steps of both stages.
+        created_at, completed_at, expires_at: Unix seconds; `completed_at` also of a failure.
+    """
+
+    __tablename__ = "handi_video_jobs"
+    __table_args__ = (
+        Index("handi_video_jobs_by_status", "status", "created_at"),
+        Index("handi_video_jobs_by_owner", "owner", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True, default_factory=lambda: new_id())
+    owner: Mapped[str] = mapped_column(String(64), default="")
+    model: Mapped[str] = mapped_column(String(255))
+    prompt: Mapped[str]
+    height: Mapped[int]
+    width: Mapped[int]
+    num_frames: Mapped[int]
+    fps: Mapped[float]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    guidance_scale: Mapped[float]
+    num_inference_steps: Mapped[int]
+    mask_steps: Mapped[int | None]
+    status: Mapped[str] = mapped_column(String(16), default="queued")
+    progress: Mapped[int] = mapped_column(default=0)
+    attempts: Mapped[int] = mapped_column(default=0)
+    ticket: Mapped[str | None] = mapped_column(String(64), default=None, index=True)
+    lease_until: Mapped[float] = mapped_column(default=0.0)
+    deleted: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[float] = mapped_column(default_factory=time.time)
+    completed_at: Mapped[float | None] = mapped_column(default=None)
+    expires_at: Mapped[float | None] = mapped_column(default=None, index=True)
+    error_code: Mapped[str | None] = mapped_column(String(64), default=None)
+    error_message: Mapped[str | None] = mapped_column(default=None)
+
+    @property
+    def seconds(self) -> float:
+        return self.num_frames / self.fps
+
+    @property
+    def alike(self) -> str:
+        """Jobs of which this is equal can be denoised together.
+
+        A job that was interrupted is for nobody's company: it may be what killed its replica.
+        """
+        stages = (self.num_inference_steps, self.mask_steps)
+        alone = self.id if self.attempts else ""
+        return f"{self.height}x{self.width}x{self.num_frames}/{stages}{alone}"
+
+
+def new_id() -> str:
+    return f"video_{secrets.token_hex(16)}"

@@ -1,0 +1,36 @@
+"""What the service says of itself: health, figures, models."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Depends
+from fastapi.responses import PlainTextResponse
+
+from serve.errors import documented
+from serve.schemas import Health, ModelList
+from serve.services import Services, owner, services
+
+router = APIRouter(tags=["service"])
+
+Ours = Annotated[Services, Depends(services)]
+
+
+@router.get("/health", responses=documented(503))
+async def health(ours: Ours) -> Health:
+    """Whether jobs are taken, and how many wait and run."""
+    counts = await asyncio.to_thread(ours.store.counts)
+    return Health(status="ok" if ours.accepting else "draining", **counts)
+
+
+@router.get("/metrics", response_class=PlainTextResponse, responses=documented(503))
+async def metrics(ours: Ours) -> PlainTextResponse:
+    """Figures of all replicas in Prometheus' text format."""
+    return PlainTextResponse(await ours.scrape(), media_type="text/plain; version=0.0.4")
+
+
+@router.get("/v1/models", dependencies=[Depends(owner)], responses=documented(401))
+async def models(ours: Ours) -> ModelList:
+    """The model that is served, its defaults and its bounds."""
+    return ModelList(data=[ours.limits.described])

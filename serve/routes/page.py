@@ -1,0 +1,77 @@
+"""The page for people, and the scenes that they can try it with."""
+
+from __future__ import annotations
+
+import mimetypes
+from functools import cache
+from pathlib import Path
+
+import av
+import numpy as np
+from fastapi import APIRouter, Response
+
+from pipelines.clip_files import encode_png
+from pipelines.rendered import CLIPS
+from serve.errors import ApiError, documented
+from serve.schemas import Example
+
+router = APIRouter(include_in_schema=False)
+
+PAGE = Path(__file__).parents[1] / "page"
+EXAMPLES = {
+    "lift_box_1": "lift box",
+    "open_lid_1": "open lid",
+    "slide_cup_1": "slide cup",
+    "stir_pan_1": "stir pan",
+}
+"""Rendered clips whose first frames are offered, and their narrations."""
+
+# Nothing is loaded from elsewhere, and no script but the page's own runs.
+SAFE = {
+    "Content-Security-Policy": (
+        "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-cache",
+}
+
+
+@router.get("/")
+def index() -> Response:
+    return page_file("index.html")
+
+
+@router.get("/page/{name}")
+def page_file(name: str) -> Response:
+    # Looked up among the names that are there: a name is never made into a path.
+    known = {path.name: path for path in PAGE.iterdir() if path.is_file()}
+    if name not in known:
+        raise ApiError(404, f"the page has no {name}")
+    media = mimetypes.guess_type(name)[0]
+    return Response(known[name].read_bytes(), media_type=media, headers=SAFE)
+
+
+@router.get("/examples")
+def examples() -> list[Example]:
+    return [
+        Example(name=name, prompt=prompt, url=f"/examples/{name}.png")
+        for name, prompt in EXAMPLES.items()
+    ]
+
+
+@router.get("/examples/{file}", responses=documented(404))
+def example(file: str) -> Response:
+    name = file.removesuffix(".png")
+    if name not in EXAMPLES:
+        raise ApiError(404, f"there is no example {name}")
+    return Response(first_frame(name), media_type="image/png")
+
+
+@cache
+def first_frame(name: str) -> bytes:
+    """Of a rendered clip, as a PNG."""
+    with av.open(str(CLIPS / f"{name}.mp4")) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    return encode_png(np.asarray(frame))

@@ -1,0 +1,87 @@
+"""Keys of the service."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from handi_model.device import DType
+
+
+def _listed(value: Any) -> Any:
+    return [part for part in value.split(",") if part] if isinstance(value, str) else value
+
+
+class ServeSettings(BaseModel):
+    """`serve run serve.app:app key=value ...`, or `args:` of a `serve deploy` config."""
+
+    model_config = ConfigDict(extra="forbid", protected_namespaces=())
+
+    model: str = Field(description="URL of a saved pipeline's folder, or a hub id.")
+    model_id: str = Field("handi", description="Name of the model in the API.")
+
+    store: str = Field(
+        "sqlite:///out/serve/jobs.db",
+        description="SQLAlchemy URL of the job records; on a cluster PostgreSQL.",
+    )
+    results: str = Field(
+        "out/serve/results", description="URL of the folder of pictures and clips; on a cluster S3."
+    )
+    expire_after_s: float = Field(
+        86400.0, gt=0, description="How long a finished job and its files are kept, seconds."
+    )
+
+    gateways: int = Field(1, ge=1, description="Replicas that take requests.")
+    replicas: int = Field(1, ge=1, description="Replicas of the model, at least.")
+    max_replicas: int | None = Field(
+        None, ge=1, description="Replicas of the model, at most; `replicas` by default."
+    )
+    num_cpus: float = Field(1.0, gt=0, description="CPU cores of a model replica.")
+    num_gpus: float | None = Field(
+        None, ge=0, description="GPUs of a model replica; 1 where this machine has any, by default."
+    )
+    device: str | None = Field(None, description="Torch device; a GPU where there is one.")
+    dtype: DType = Field("float32", description="Type of the weights.")
+
+    batch_size: int = Field(8, ge=1, le=256, description="Clips that are denoised together.")
+    batch_wait_s: float = Field(
+        0.05, ge=0, le=60, description="How long an idle replica waits for a fuller batch, seconds."
+    )
+    max_queued: int = Field(1000, ge=1, description="Jobs that may wait; a further one gets 429.")
+    max_masks: int = Field(
+        16, ge=1, description="Motion areas that a gateway may wait for; a further one gets 429."
+    )
+    max_attempts: int = Field(
+        4, ge=1, description="Starts of a job whose replicas die, before it counts as failed."
+    )
+    lease_s: float = Field(
+        20.0,
+        ge=2,
+        description="A job whose replica is silent for so long is started again, seconds.",
+    )
+    stall_s: float = Field(
+        600.0,
+        gt=0,
+        description="A replica without a denoising step for so long is replaced, seconds.",
+    )
+
+    fps: float = Field(8.0, gt=0, le=120, description="Frames a second of the clips.")
+    max_pixels: int | None = Field(
+        None, ge=1, description="Height times width of a clip; 4 times the model's own by default."
+    )
+    max_frames: int | None = Field(
+        None, ge=2, le=256, description="Frames of a clip; twice the model's own by default."
+    )
+    max_steps: int = Field(100, ge=1, le=1000, description="Denoising steps of a stage.")
+    max_prompt_characters: int = Field(1000, ge=1, description="Of an instruction.")
+    max_image_bytes: int = Field(20 * 2**20, ge=1024, description="Of a picture as it is sent.")
+    max_image_pixels: int = Field(50_000_000, ge=1, description="Height times width of a picture.")
+    image_hosts: Annotated[list[str], BeforeValidator(_listed)] = Field(
+        default_factory=list,
+        description="Hosts from which pictures are fetched by URL, comma-separated; none by default.",
+    )
+
+    @property
+    def most_replicas(self) -> int:
+        return max(self.replicas, self.max_replicas or 0)

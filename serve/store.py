@@ -1,0 +1,265 @@
+"""The job records: whatever was accepted stands here until it is finished or its user deletes it.
+
+Every change of a job is one conditional statement, so that any number of gateways, dispatchers and
+replicas may work on one store. Who works on a job holds its ticket for as long as its lease lasts;
+a report under another ticket changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    CursorResult,
+    Engine,
+    and_,
+    bindparam,
+    create_engine,
+    delete,
+    event,
+    func,
+    insert,
+    or_,
+    select,
+    tuple_,
+    update,
+)
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from pipelines.records import one_line
+from serve.records import Base, VideoJob
+
+UNFINISHED = ("queued", "in_progress")
+
+
+class JobStore:
+    """Args:
+        url: of SQLAlchemy; a missing SQLite file and missing tables are made.
+
+    Raises:
+        ValueError: if it cannot be opened, in one line.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self._engine = _engine(url)
+            Base.metadata.create_all(self._engine)
+        except (SQLAlchemyError, ImportError, OSError) as error:
+            raise ValueError(f"store: {_without_password(url)}: {one_line(error)}") from None
+
+    def add(self, job: VideoJob, most_queued: int) -> bool:
+        """Accept a job unless so many are queued already; gateways at once may add one each."""
+        values = {column.key: getattr(job, column.key) for column in VideoJob.__mapper__.columns}
+        queued = select(func.count()).where(*_visible(), VideoJob.status == "queued")
+        row = select(
+            *(
+                bindparam(name, value, VideoJob.__table__.c[name].type)
+                for name, value in values.items()
+            )
+        ).where(queued.scalar_subquery() < most_queued)
+        return self._change(insert(VideoJob).from_select(list(values), row)) == 1
+
+    def get(self, job_id: str, owner: str) -> VideoJob | None:
+        """The owner's job of that id."""
+        jobs = self._read(select(VideoJob).where(*_visible(owner), VideoJob.id == job_id))
+        return jobs[0] if jobs else None
+
+    def page(
+        self, owner: str, limit: int, after: VideoJob | None = None, newest_first: bool = True
+    ) -> list[VideoJob]:
+        """The owner's jobs in the order they came in, from the one after `after`."""
+        key = tuple_(VideoJob.created_at, VideoJob.id)
+        query = select(VideoJob).where(*_visible(owner)).limit(limit)
+        if after:
+            mark = tuple_(after.created_at, after.id)
+            query = query.where(key < mark if newest_first else key > mark)
+        order = (VideoJob.created_at, VideoJob.id)
+        return self._read(query.order_by(*(o.desc() for o in order) if newest_first else order))
+
+    def counts(self) -> dict[str, int]:
+        """Jobs that are queued and in progress."""
+        query = (
+            select(VideoJob.status, func.count())
+            .where(*_visible(), VideoJob.status.in_(UNFINISHED))
+            .group_by(VideoJob.status)
+        )
+        with Session(self._engine) as session:
+            found = {status: count for status, count in session.execute(query)}
+        return {status: found.get(status, 0) for status in UNFINISHED}
+
+    def seconds_a_job(self) -> int:
+        """How long the service took for a job over the last minute, rounded up to 1 to 60."""
+        ended = select(func.count()).where(VideoJob.completed_at > time.time() - 60)
+        with Session(self._engine) as session:
+            return math.ceil(60 / (session.scalar(ended) or 1))
+
+    def due(self, limit: int, sent: Collection[str] = ()) -> list[VideoJob]:
+        """Jobs that nobody works on, oldest first, without those that are on their way already."""
+        query = select(VideoJob).where(*_visible(), _due(), VideoJob.id.not_in(sent))
+        return self._read(query.order_by(VideoJob.created_at, VideoJob.id).limit(limit))
+
+    def wanted(self, ids: Collection[str]) -> set[str]:
+        """Those of the jobs that are unfinished and not deleted."""
+        query = select(VideoJob.id).where(
+            *_visible(), VideoJob.id.in_(ids), VideoJob.status.in_(UNFINISHED)
+        )
+        with Session(self._engine) as session:
+            return set(session.scalars(query))
+
+    def claim(self, tickets: Mapping[str, str], lease_s: float) -> list[VideoJob]:
+        """Start jobs, each under its ticket.
+
+        Args:
+            tickets: a new ticket by job id.
+
+        Returns:
+            Those that were due; the others are deleted, finished, or somebody else's.
+        """
+        for job_id, ticket in tickets.items():
+            self._change(
+                update(VideoJob)
+                .where(*_visible(), _due(), VideoJob.id == job_id)
+                .values(
+                    status="in_progress",
+                    progress=0,
+                    ticket=ticket,
+                    lease_until=time.time() + lease_s,
+                    attempts=VideoJob.attempts + 1,
+                )
+            )
+        return self._read(select(VideoJob).where(VideoJob.ticket.in_(tickets.values())))
+
+    def beat(self, progress: Mapping[str, int], lease_s: float) -> set[str]:
+        """Renew the leases of tickets and report their progress.
+
+        Args:
+            progress: percent by ticket.
+
+        Returns:
+            Tickets that are void: the job was deleted or given to somebody else.
+        """
+        until = time.time() + lease_s
+        return {
+            ticket
+            for ticket, percent in progress.items()
+            if not self._report(ticket, progress=percent, lease_until=until)
+        }
+
+    def complete(self, ticket: str, expires_at: float) -> bool:
+        """End a job well; False if the ticket is void."""
+        return self._report(
+            ticket,
+            status="completed",
+            progress=100,
+            ticket=None,
+            completed_at=time.time(),
+            expires_at=expires_at,
+        )
+
+    def fail(self, ticket: str, code: str, message: str, expires_at: float) -> bool:
+        """End a job badly; False if the ticket is void."""
+        return self._report(
+            ticket,
+            status="failed",
+            ticket=None,
+            error_code=code,
+            error_message=message,
+            completed_at=time.time(),
+            expires_at=expires_at,
+        )
+
+    def release(self, ticket: str) -> bool:
+        """Put a job back whose replica died; False if the ticket is void."""
+        return self._report(ticket, status="queued", progress=0, ticket=None)
+
+    def give_up(self, max_attempts: int, expires_at: float) -> int:
+        """End the due jobs that were started so often."""
+        return self._change(
+            update(VideoJob)
+            .where(*_visible(), _due(), VideoJob.attempts >= max_attempts)
+            .values(
+                status="failed",
+                ticket=None,
+                error_code="interrupted",
+                error_message=f"{max_attempts} replicas died over this job; try other settings",
+                completed_at=time.time(),
+                expires_at=expires_at,
+            )
+        )
+
+    def delete(self, job_id: str, owner: str) -> bool:
+        """Hide the owner's job from everybody, whoever works on it."""
+        return (
+            self._change(
+                update(VideoJob)
+                .where(*_visible(owner), VideoJob.id == job_id)
+                .values(deleted=True, ticket=None)
+            )
+            == 1
+        )
+
+    def outlived(self, limit: int) -> list[str]:
+        """Ids of jobs that are deleted, or whose time is over."""
+        over = or_(VideoJob.deleted, VideoJob.expires_at <= time.time())
+        with Session(self._engine) as session:
+            return list(session.scalars(select(VideoJob.id).where(over).limit(limit)))
+
+    def forget(self, job_id: str) -> None:
+        """Remove the record of a job whose files are removed."""
+        self._change(delete(VideoJob).where(VideoJob.id == job_id))
+
+    def _report(self, ticket: str, **values: Any) -> bool:
+        held = update(VideoJob).where(*_visible(), VideoJob.ticket == ticket)
+        return self._change(held.values(**values)) == 1
+
+    def _change(self, statement: Any) -> int:
+        with self._engine.begin() as connection:
+            result: CursorResult[Any] = connection.execute(statement)
+            return result.rowcount
+
+    def _read(self, query: Any) -> list[VideoJob]:
+        with Session(self._engine, expire_on_commit=False) as session:
+            return list(session.scalars(query))
+
+
+def _visible(owner: str | None = None) -> list[Any]:
+    """Not deleted, not expired, and of the owner if one is given."""
+    alive = or_(VideoJob.expires_at.is_(None), VideoJob.expires_at > time.time())
+    whose = [] if owner is None else [VideoJob.owner == owner]
+    return [VideoJob.deleted.is_(False), alive, *whose]
+
+
+def _due() -> Any:
+    """Queued, or given to somebody who has fallen silent."""
+    silent = and_(VideoJob.status == "in_progress", VideoJob.lease_until < time.time())
+    return or_(VideoJob.status == "queued", silent)
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        return create_engine(parsed, pool_pre_ping=True)
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def several_processes(connection: Any, _: Any) -> None:
+        # Readers do not wait for the writer; what was committed outlives a loss of power.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    return engine
+
+
+def _without_password(url: str) -> str:
+    try:
+        return make_url(url).render_as_string()
+    except SQLAlchemyError:
+        return "not a database URL"
