@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from importlib.metadata import version
-from typing import Any
 
 from fastapi import FastAPI
 from starlette.datastructures import Headers
@@ -64,4 +63,4 @@ def _document_errors_as_they_are(app: FastAPI) -> None:
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for unused in ("HTTPValidationError", "ValidationError"):
         made["components"]["schemas"].pop(unused, None)
-    app.openapi_schema: dict[str, Any] = made
+    app.openapi_schema = made

@@ -1,4 +1,4 @@
-"""From a form to a job that can be accepted: everything is checked here, before anything is kept."""
+"""From a form to a job that can be accepted: all is checked here, before anything is kept."""
 
 from __future__ import annotations
 
@@ -100,9 +100,8 @@ async def read_mask_order(
 
 async def _sent(picture: UploadFile | str, services: Services) -> bytes:
     if isinstance(picture, str):
-        return await fetch(
-            picture, services.settings.image_hosts, services.settings.max_image_bytes
-        )
+        settings = services.settings
+        return await fetch(picture, settings.image_hosts, settings.max_image_bytes)
     return await _uploaded("input_reference", picture, services)
 
 
@@ -120,13 +119,13 @@ async def fetch(url: str, hosts: list[str], most_bytes: int) -> bytes:
     Raises:
         ApiError: for every other host, and for what the host does not give.
     """
+
+    def refusal(status: int, why: str) -> ApiError:
+        return ApiError(status, f"input_reference: {why}; send the file", "input_reference")
+
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or parts.hostname not in hosts:
-        raise ApiError(
-            400,
-            "input_reference: URLs of this host are not fetched; send the file",
-            "input_reference",
-        )
+        raise refusal(400, "URLs of this host are not fetched")
     try:
         timeout = aiohttp.ClientTimeout(total=FETCH_S)
         async with (
@@ -140,17 +139,11 @@ async def fetch(url: str, hosts: list[str], most_bytes: int) -> bytes:
                     break
                 data += piece
     except (aiohttp.ClientError, TimeoutError, ValueError):
-        raise ApiError(
-            400, "input_reference: the URL cannot be fetched; send the file", "input_reference"
-        ) from None
+        raise refusal(400, "the URL cannot be fetched") from None
     if answer.status != 200:
-        raise ApiError(
-            400,
-            f"input_reference: its host answers {answer.status}; send the file",
-            "input_reference",
-        )
+        raise refusal(400, f"its host answers {answer.status}")
     if len(data) > most_bytes:
-        raise ApiError(413, f"input_reference: more than {most_bytes} bytes", "input_reference")
+        raise refusal(413, f"more than {most_bytes} bytes")
     return data
 
 

@@ -30,7 +30,7 @@ def fingerprint(key: str) -> str:
 
 
 def owner_of(key: str | None, known: list[str]) -> str | None:
-    """The fingerprint under which a key's jobs stand; "" if no key is asked for, None if refused."""
+    """The fingerprint under which a key's jobs stand: "" for an open service, None if refused."""
     if not known:
         return ""
     given = fingerprint(key or "")

@@ -33,7 +33,7 @@ def open_picture(name: str, data: bytes, most_pixels: int) -> Image.Image:
         width, height = picture.size
         if width * height > most_pixels:
             raise ValueError(
-                f"{name}: {width}x{height} pixels, and {most_pixels} are the most; send a smaller one"
+                f"{name}: {width}x{height} pixels are more than {most_pixels}; send a smaller one"
             )
         if getattr(picture, "n_frames", 1) > 1:
             raise ValueError(f"{name}: the picture is animated; send a single frame")

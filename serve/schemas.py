@@ -146,7 +146,7 @@ def video_of(job: VideoJob) -> Video:
     return Video(
         id=job.id,
         model=job.model,
-        status=job.status,  # type: ignore[arg-type] # the store writes no other
+        status=job.status,
         progress=job.progress,
         created_at=int(job.created_at),
         completed_at=None if job.completed_at is None else int(job.completed_at),

@@ -79,7 +79,7 @@ class ServeSettings(BaseModel):
     max_image_pixels: int = Field(50_000_000, ge=1, description="Height times width of a picture.")
     image_hosts: Annotated[list[str], BeforeValidator(_listed)] = Field(
         default_factory=list,
-        description="Hosts from which pictures are fetched by URL, comma-separated; none by default.",
+        description="Hosts from which pictures are fetched by URL, comma-separated; none if empty.",
     )
 
     @property

@@ -57,12 +57,9 @@ class JobStore:
         """Accept a job unless so many are queued already; gateways at once may add one each."""
         values = {column.key: getattr(job, column.key) for column in VideoJob.__mapper__.columns}
         queued = select(func.count()).where(*_visible(), VideoJob.status == "queued")
-        row = select(
-            *(
-                bindparam(name, value, VideoJob.__table__.c[name].type)
-                for name, value in values.items()
-            )
-        ).where(queued.scalar_subquery() < most_queued)
+        types = VideoJob.__table__.c
+        row = select(*(bindparam(name, value, types[name].type) for name, value in values.items()))
+        row = row.where(queued.scalar_subquery() < most_queued)
         return self._change(insert(VideoJob).from_select(list(values), row)) == 1
 
     def get(self, job_id: str, owner: str) -> VideoJob | None:
@@ -90,7 +87,7 @@ class JobStore:
             .group_by(VideoJob.status)
         )
         with Session(self._engine) as session:
-            found = {status: count for status, count in session.execute(query)}
+            found = dict(session.execute(query).tuples().all())
         return {status: found.get(status, 0) for status in UNFINISHED}
 
     def seconds_a_job(self) -> int:
@@ -214,7 +211,7 @@ class JobStore:
         """Remove the record of a job whose files are removed."""
         self._change(delete(VideoJob).where(VideoJob.id == job_id))
 
-    def _report(self, ticket: str, **values: Any) -> bool:
+    def _report(self, ticket: str, /, **values: Any) -> bool:
         held = update(VideoJob).where(*_visible(), VideoJob.ticket == ticket)
         return self._change(held.values(**values)) == 1
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
 
@@ -24,9 +24,11 @@ POLL_S = 0.1
 """How often a waiting request looks whether its clip is there."""
 
 TAKES_FORM = documented(400, 401, 404, 413, 429, 503)
-ANY_FILE = {
-    "content": {media: {"schema": {"type": "string", "format": "binary"}}}
-    for media in sorted({media for _, media in VARIANTS.values()})
+ANY_FILE: dict[str, Any] = {
+    "content": {
+        media: {"schema": {"type": "string", "format": "binary"}}
+        for media in sorted({media for _, media in VARIANTS.values()})
+    }
 }
 
 
