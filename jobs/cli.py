@@ -19,6 +19,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from pipelines.mistakes import first_mistake
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -69,7 +71,7 @@ def load(model: type[Model], job: str, arguments: list[str] | None = None) -> Mo
     try:
         settings = Settings()
     except ValidationError as error:
-        stop(_one_line(error))
+        stop(first_mistake(error, "--{}"))
     except SettingsError as error:
         stop(str(error).splitlines()[-1].removeprefix("error parsing CLI: "))
     return model.model_validate(settings.model_dump())
@@ -93,13 +95,3 @@ def _read_yaml(url: str, model: type[BaseModel]) -> dict[str, Any]:
         if key not in model.model_fields:
             stop(f"{key}: no such key (in {url}); --help lists them")
     return values
-
-
-def _one_line(error: ValidationError) -> str:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "missing":
-        return f"{key}: needed; give --{key.replace('_', '-')}"
-    given = "" if first["type"] == "value_error" else f", got {first['input']!r}"
-    return f"{key}: {message}{given}" if key else message

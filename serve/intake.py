@@ -11,10 +11,11 @@ import aiohttp
 from starlette.datastructures import UploadFile
 
 from serve.errors import ApiError
+from serve.orders import MaskOrder
 from serve.pictures import area_png, scene_png
 from serve.records import VideoJob
 from serve.schemas import MaskForm, VideoForm
-from serve.services import MaskOrder, Services
+from serve.services import Services
 
 FETCH_S = 10
 """How long a picture's host may take."""
@@ -50,7 +51,7 @@ async def read_video_order(form: VideoForm, owner: str, services: Services) -> V
             prompt=mask_order.prompt,
             height=size[0],
             width=size[1],
-            num_frames=limits.num_frames(form.seconds),
+            num_frames=mask_order.num_frames,
             fps=limits.settings.fps,
             seed=mask_order.seed,
             guidance_scale=mask_order.guidance_scale,
@@ -78,6 +79,7 @@ async def read_mask_order(
     try:
         prompt = limits.prompt(form.prompt)
         height, width = limits.size(form.size)
+        num_frames = limits.num_frames(form.seconds)
         default = limits.described.mask_steps if video_steps is None else video_steps
         steps = limits.steps("mask_steps", form.mask_steps, default)
         data = await _sent(form.input_reference, services)
@@ -91,6 +93,7 @@ async def read_mask_order(
         scene=scene,
         height=height,
         width=width,
+        num_frames=num_frames,
         prompt=prompt,
         seed=secrets.randbelow(2**31) if form.seed is None else form.seed,
         guidance_scale=services.limits.model.guidance_scale if scale is None else scale,

@@ -41,6 +41,7 @@ class MaskForm(BaseModel):
     guidance_scale: Annotated[float | None, Blank] = Field(
         None, ge=1, le=100, description="Classifier-free guidance, from 1 (none)."
     )
+    seconds: Annotated[float | None, Blank] = Field(None, gt=0, le=3600, description="Of the clip.")
     mask_steps: Annotated[int | None, Blank] = Field(
         None, ge=1, description="Denoising steps of the motion area."
     )
@@ -49,7 +50,6 @@ class MaskForm(BaseModel):
 class VideoForm(MaskForm):
     """What a clip needs."""
 
-    seconds: Annotated[float | None, Blank] = Field(None, gt=0, le=3600, description="Of the clip.")
     num_inference_steps: Annotated[int | None, Blank] = Field(
         None, ge=1, description="Denoising steps of the clip."
     )

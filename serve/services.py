@@ -11,30 +11,9 @@ from serve.errors import ApiError
 from serve.files import JobFiles
 from serve.keys import owner_of
 from serve.limits import Limits
+from serve.orders import MaskOrder
 from serve.settings import ServeSettings
 from serve.store import JobStore
-
-
-@dataclass(frozen=True)
-class MaskOrder:
-    """A motion area that somebody waits for.
-
-    Attributes:
-        scene: PNG at the clip's size.
-    """
-
-    scene: bytes
-    height: int
-    width: int
-    prompt: str
-    seed: int
-    guidance_scale: float
-    mask_steps: int
-
-    @property
-    def alike(self) -> str:
-        """Orders of which this is equal can be denoised together."""
-        return f"{self.height}x{self.width}/{self.mask_steps}"
 
 
 @dataclass
@@ -54,7 +33,7 @@ class Services:
     store: JobStore
     files: JobFiles
     keys: list[str]
-    wake: Callable[[], None]
+    wake: Callable[[], object]
     predict_mask: Callable[[MaskOrder], Awaitable[bytes]]
     detect_hands: Callable[[str], Awaitable[bytes]]
     scrape: Callable[[], Awaitable[bytes]]

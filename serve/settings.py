@@ -85,3 +85,8 @@ class ServeSettings(BaseModel):
     @property
     def most_replicas(self) -> int:
         return max(self.replicas, self.max_replicas or 0)
+
+    @property
+    def in_flight(self) -> int:
+        """Jobs that a replica has at a time: enough for full batches of several sizes."""
+        return 4 * self.batch_size

@@ -29,13 +29,23 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
 
+from pipelines.patience import PATIENCE_S
 from pipelines.records import one_line
 from serve.records import Base, VideoJob
 
 UNFINISHED = ("queued", "in_progress")
+
+patient_store = retry(
+    retry=retry_if_exception_type(OperationalError),
+    stop=stop_after_delay(PATIENCE_S),
+    wait=wait_exponential(max=10),
+    reraise=True,
+)
+"""Decorates a report that must not be lost while the database is away."""
 
 
 class JobStore:

@@ -16,7 +16,8 @@ from pipelines.saved_model import SavedModel
 from serve.api import build_api
 from serve.files import JobFiles
 from serve.limits import Limits
-from serve.services import MaskOrder, Services
+from serve.orders import MaskOrder
+from serve.services import Services
 from serve.settings import ServeSettings
 from serve.store import JobStore
 

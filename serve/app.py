@@ -1,0 +1,96 @@
+"""The service: gateways take requests, the dispatcher sends them on, replicas hold the model.
+
+serve run serve.app:app model=RUN/model          (key=value for each key of `ServeSettings`)
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import ray
+from pydantic import ValidationError
+from ray import serve
+from ray.serve import Application
+
+from pipelines.mistakes import first_mistake
+from pipelines.saved_model import SavedModel, read_saved_model
+from pipelines.storage import writable
+from serve.dispatcher import Dispatcher
+from serve.gateway import Gateway
+from serve.generator import Generator
+from serve.keys import fingerprints
+from serve.settings import ServeSettings
+from serve.store import JobStore
+
+
+def app(arguments: dict[str, str]) -> Application:
+    """Build the application; a mistake ends it with one line before anything is started."""
+    try:
+        settings, model, keys = checked(arguments)
+    except ValueError as error:
+        if ray.is_initialized():
+            # Built on a cluster, where the line becomes the application's status.
+            raise ValueError(str(error)) from None
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+    generator = serve.deployment(
+        ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
+        autoscaling_config={
+            "min_replicas": settings.replicas,
+            "max_replicas": settings.most_replicas,
+            "target_ongoing_requests": settings.batch_size,
+        },
+        max_ongoing_requests=settings.in_flight + settings.gateways * settings.max_masks,
+    )(Generator).bind(settings)
+    dispatcher = serve.deployment(
+        num_replicas=1, ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=1000
+    )(Dispatcher).bind(settings, generator)
+    return serve.deployment(
+        num_replicas=settings.gateways,
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=1000,  # most of them wait
+        user_config={"accepting": True},
+    )(Gateway).bind(settings, model, keys, generator, dispatcher)
+
+
+def checked(arguments: dict[str, str]) -> tuple[ServeSettings, SavedModel, list[str]]:
+    """The settings with every place made absolute and tried, the model, the keys' fingerprints.
+
+    Raises:
+        ValueError: for the first mistake, in one line that names the key.
+    """
+    try:
+        settings = ServeSettings.model_validate(arguments)
+    except ValidationError as error:
+        raise ValueError(first_mistake(error, "{}=...")) from None
+    model = read_saved_model(settings.model)
+    try:
+        results = writable(settings.results)
+    except ValueError as error:
+        raise ValueError(str(error).replace("output: ", "results: ", 1)) from None
+    settings = settings.model_copy(
+        update={
+            "model": model.url,
+            "results": results,
+            "store": absolute_store(settings.store),
+            "num_gpus": _gpus_here() if settings.num_gpus is None else settings.num_gpus,
+        }
+    )
+    JobStore(settings.store)
+    return settings, model, fingerprints()
+
+
+def absolute_store(url: str) -> str:
+    """The same store from whatever folder a replica runs in."""
+    relative = url.startswith("sqlite:///") and not url.startswith("sqlite:////")
+    return f"sqlite:///{os.path.abspath(url.removeprefix('sqlite:///'))}" if relative else url
+
+
+def _gpus_here() -> float:
+    if ray.is_initialized():
+        return float(ray.cluster_resources().get("GPU", 0) > 0)
+    import torch  # seconds to import, and only asked where nobody said
+
+    return float(torch.cuda.is_available())

@@ -1,0 +1,97 @@
+"""Figures for Prometheus: Ray exports them on every node, and the service hands them on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import aiohttp
+import ray
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from ray.serve.metrics import Counter, Gauge, Histogram
+
+SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000]
+OURS = ("ray_handi_", "ray_serve_")
+
+
+class ModelFigures:
+    """Of a replica of the model."""
+
+    def __init__(self) -> None:
+        self._batch = Histogram(
+            "handi_batch_size",
+            "Clips that were denoised together.",
+            boundaries=[1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64],
+        )
+        self._stage = Histogram(
+            "handi_stage_seconds",
+            "Of a batch in a stage: mask, video; of a clip: write.",
+            boundaries=SECONDS,
+            tag_keys=("stage",),
+        )
+        self._ended = Counter("handi_jobs_ended", "Jobs by outcome.", tag_keys=("outcome",))
+        self._job = Histogram(
+            "handi_job_seconds", "From the request to the end of a job.", boundaries=SECONDS
+        )
+
+    def batch(self, size: int) -> None:
+        self._batch.observe(size)
+
+    def stage(self, stage: str, seconds: float) -> None:
+        self._stage.observe(max(seconds, 1e-9), {"stage": stage})
+
+    def ended(self, outcome: str, seconds: float) -> None:
+        self._ended.inc(1, {"outcome": outcome})
+        self._job.observe(max(seconds, 1e-9))
+
+
+class QueueFigures:
+    """Of the dispatcher."""
+
+    def __init__(self) -> None:
+        self._jobs = Gauge("handi_jobs", "Jobs by status.", tag_keys=("status",))
+        self._interrupted = Counter("handi_jobs_interrupted", "Starts of jobs that broke off.")
+
+    def depth(self, counts: dict[str, int]) -> None:
+        for status, count in counts.items():
+            self._jobs.set(count, {"status": status})
+
+    def interrupted(self) -> None:
+        self._interrupted.inc()
+
+
+async def scrape() -> bytes:
+    """The figures of all nodes that answer, in Prometheus' text format."""
+    nodes = [node for node in ray.nodes() if node["Alive"]]
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
+
+        async def of_node(node: dict[str, object]) -> str:
+            url = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+            try:
+                async with session.get(url) as answer:
+                    return await answer.text() if answer.status == 200 else ""
+            except (aiohttp.ClientError, TimeoutError):
+                return ""
+
+        texts = await asyncio.gather(*(of_node(node) for node in nodes))
+    return merged(texts)
+
+
+def merged(texts: Iterable[str]) -> bytes:
+    """The service's families of several expositions, each family once."""
+    families: dict[str, Metric] = {}
+    for text in texts:
+        for family in text_string_to_metric_families(text):
+            if family.name.startswith(OURS):
+                known = families.setdefault(family.name, family)
+                if known is not family:
+                    known.samples += family.samples
+
+    class Collected:
+        def collect(self) -> Iterable[Metric]:
+            return families.values()
+
+    registry = CollectorRegistry()
+    registry.register(Collected())
+    return generate_latest(registry)

@@ -1,0 +1,71 @@
+"""The deployment that takes requests: the HTTP application, and its ways to the others."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import RayServeException
+from ray.serve.handle import DeploymentHandle
+
+from pipelines.records import one_line
+from pipelines.saved_model import SavedModel
+from serve.api import build_api
+from serve.errors import SOON_S, ApiError
+from serve.figures import scrape
+from serve.files import JobFiles
+from serve.limits import Limits
+from serve.orders import MaskOrder
+from serve.services import Services
+from serve.settings import ServeSettings
+from serve.store import JobStore
+
+
+@serve.ingress()
+class Gateway:
+    def __init__(
+        self,
+        settings: ServeSettings,
+        model: SavedModel,
+        keys: list[str],
+        generator: DeploymentHandle,
+        dispatcher: DeploymentHandle,
+    ) -> None:
+        async def predict_mask(order: MaskOrder) -> bytes:
+            return await _answered(generator.mask.remote(order), "the motion area")
+
+        async def detect_hands(job_id: str) -> bytes:
+            return await _answered(generator.keypoints.remote(job_id), "the keypoints")
+
+        self.services = Services(
+            settings=settings,
+            limits=Limits(settings, model, int(time.time())),
+            store=JobStore(settings.store),
+            files=JobFiles(settings.results),
+            keys=keys,
+            wake=lambda: dispatcher.wake.remote(),
+            predict_mask=predict_mask,
+            detect_hands=detect_hands,
+            scrape=scrape,
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build_api(self.services)
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Of the deploy config: `accepting: false` drains the service without a restart."""
+        self.services.accepting = bool(user_config.get("accepting", True))
+
+
+async def _answered(response: Any, what: str) -> bytes:
+    """What the model gives, or 503 with the reason that it does not."""
+    try:
+        data: bytes = await response
+        return data
+    except RayTaskError as error:
+        raise ApiError(503, f"{what}: {one_line(error.cause or error)}", None, SOON_S) from None
+    except (RayActorError, RayServeException):
+        raise ApiError(503, f"{what}: the replica died; try again", None, SOON_S) from None
