@@ -32,7 +32,7 @@ def keypoints_json(detector: HandDetector, video: bytes) -> bytes:
         return {
             "handedness": ("left", "right")[side],
             "score": round(float(score[frame, side]), 4),
-            "landmarks": joints[frame, own].round(5).tolist(),
+            "landmarks": joints[frame, own].astype(float).round(5).tolist(),
         }
 
     told = [

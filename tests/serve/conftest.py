@@ -1,4 +1,4 @@
-"""The HTTP application without Ray: a store and files in a folder, and a model that only answers."""
+"""The HTTP application without Ray: a store and files in a folder, a model that only answers."""
 
 from __future__ import annotations
 

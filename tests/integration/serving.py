@@ -1,0 +1,49 @@
+"""A running service with the tiny model: its weights are random, all else is as users have it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from PIL import Image
+
+from handi_model.config import ModelConfig
+from handi_model.create import new_pipeline
+from jobs.benchmarks.service import Service
+from pipelines.rendered import CLIPS
+
+QUICK = {"num_inference_steps": "2", "mask_steps": "2", "guidance_scale": "1"}
+"""Form fields of a clip that two cores make in a second."""
+
+
+def save_tiny(folder: Path) -> Path:
+    new_pipeline(ModelConfig.of("tiny")).save_pretrained(folder)
+    return folder
+
+
+@contextmanager
+def running(folder: Path, **arguments: Any) -> Iterator[Service]:
+    """A service with a tiny model; `arguments` are keys of `ServeSettings`."""
+    model = arguments.pop("model", None) or save_tiny(folder / "model")
+    environment = arguments.pop("environment", {})
+    keys = {"model": str(model), "num_cpus": 0.5, "num_gpus": 0, **arguments}
+    service = Service(folder / "service", keys, environment)
+    try:
+        service.start()
+        yield service
+    finally:
+        service.stop()
+
+
+def scene_png(name: str = "lift_box_1") -> bytes:
+    """The first frame of a rendered clip."""
+    with av.open(str(CLIPS / f"{name}.mp4")) as container:
+        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
+    sink = io.BytesIO()
+    Image.fromarray(np.asarray(frame)).save(sink, "PNG")
+    return sink.getvalue()
