@@ -20,6 +20,7 @@ BENCHMARKS = {
     "joints": "MediaPipe's joints against the true ones of the rendered clips",
     "generate": "the generator and each of its optimisations against plain code, seconds a clip",
     "detector": "the torch hand detector against MediaPipe, frames a second",
+    "serve": "the service beside the bare pipeline, batches beside single clips, kills under load",
     "train-step": "optimisation steps with each economy and without, on one worker and on two",
 }
 

@@ -12,6 +12,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from ray.serve.metrics import Counter, Gauge, Histogram
 
 SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000]
+BATCHES = [size + 0.5 for size in (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 64)]
+"""Between whole numbers: Ray sums up the middles of the buckets that its values fall into."""
 OURS = ("ray_handi_", "ray_serve_")
 
 
@@ -22,7 +24,7 @@ class ModelFigures:
         self._batch = Histogram(
             "handi_batch_size",
             "Clips that were denoised together.",
-            boundaries=[1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 64],
+            boundaries=BATCHES,
         )
         self._stage = Histogram(
             "handi_stage_seconds",

@@ -3,29 +3,17 @@
 from __future__ import annotations
 
 import mimetypes
-from functools import cache
 from pathlib import Path
 
-import av
-import numpy as np
 from fastapi import APIRouter, Response
 
-from pipelines.clip_files import encode_png
-from pipelines.rendered import CLIPS
+from pipelines.rendered.scenes import SCENES, first_frame
 from serve.errors import ApiError, documented
 from serve.schemas import Example
 
 router = APIRouter(include_in_schema=False)
 
 PAGE = Path(__file__).parents[1] / "page"
-EXAMPLES = {
-    "lift_box_1": "lift box",
-    "open_lid_1": "open lid",
-    "slide_cup_1": "slide cup",
-    "stir_pan_1": "stir pan",
-}
-"""Rendered clips whose first frames are offered, and their narrations."""
-
 # Nothing is loaded from elsewhere, and no script but the page's own runs.
 SAFE = {
     "Content-Security-Policy": (
@@ -57,21 +45,13 @@ def page_file(name: str) -> Response:
 def examples() -> list[Example]:
     return [
         Example(name=name, prompt=prompt, url=f"/examples/{name}.png")
-        for name, prompt in EXAMPLES.items()
+        for name, prompt in SCENES.items()
     ]
 
 
 @router.get("/examples/{file}", responses=documented(404))
 def example(file: str) -> Response:
     name = file.removesuffix(".png")
-    if name not in EXAMPLES:
+    if name not in SCENES:
         raise ApiError(404, f"there is no example {name}")
     return Response(first_frame(name), media_type="image/png")
-
-
-@cache
-def first_frame(name: str) -> bytes:
-    """Of a rendered clip, as a PNG."""
-    with av.open(str(CLIPS / f"{name}.mp4")) as container:
-        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    return encode_png(np.asarray(frame))

@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import torch
-from PIL import Image
 
 from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
 from handi_model.latents import empty_mask_latent, encode_frames
 from jobs.benchmarks.service import Service
-from pipelines.rendered import CLIPS
+from pipelines.rendered.scenes import first_frame
 
 QUICK = {"num_inference_steps": "2", "mask_steps": "2", "guidance_scale": "1"}
 """Form fields of a clip that two cores make in a second."""
 
 
 def save_tiny(folder: Path) -> Path:
-    """An untrained pipeline, but for stage 1: it leans towards white, so that its area is not empty.
+    """An untrained pipeline whose stage 1 leans towards white, so that its area is not empty.
 
     At two steps the area is some 80 % of the picture, with more steps all of it.
     """
@@ -53,9 +49,5 @@ def running(folder: Path, **arguments: Any) -> Iterator[Service]:
 
 
 def scene_png(name: str = "lift_box_1") -> bytes:
-    """The first frame of a rendered clip."""
-    with av.open(str(CLIPS / f"{name}.mp4")) as container:
-        frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    sink = io.BytesIO()
-    Image.fromarray(np.asarray(frame)).save(sink, "PNG")
-    return sink.getvalue()
+    """A picture to start from."""
+    return first_frame(name)
