@@ -31,7 +31,13 @@ from sqlalchemy import (
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_exponential
+from tenacity import (
+    retry,
+    retry_if_exception_type,
+    stop_after_attempt,
+    stop_after_delay,
+    wait_exponential,
+)
 
 from pipelines.patience import PATIENCE_S
 from pipelines.records import one_line
@@ -59,8 +65,8 @@ class JobStore:
     def __init__(self, url: str) -> None:
         try:
             self._engine = _engine(url)
-            Base.metadata.create_all(self._engine)
-        except (SQLAlchemyError, ImportError, OSError) as error:
+            _create_tables(self._engine)
+        except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
             raise ValueError(f"store: {_without_password(url)}: {one_line(error)}") from None
 
     def add(self, job: VideoJob, most_queued: int) -> bool:
@@ -227,7 +233,9 @@ class JobStore:
 
     def _change(self, statement: Any) -> int:
         with self._engine.begin() as connection:
-            result: CursorResult[Any] = connection.execute(statement)
+            # Without the option an insert counts no rows on PostgreSQL.
+            counted = statement.execution_options(preserve_rowcount=True)
+            result: CursorResult[Any] = connection.execute(counted)
             return result.rowcount
 
     def _read(self, query: Any) -> list[VideoJob]:
@@ -265,8 +273,14 @@ def _engine(url: str) -> Engine:
     return engine
 
 
+@retry(retry=retry_if_exception_type(SQLAlchemyError), stop=stop_after_attempt(2), reraise=True)
+def _create_tables(engine: Engine) -> None:
+    # Twice, for somebody else may create them between the look and the creation.
+    Base.metadata.create_all(engine)
+
+
 def _without_password(url: str) -> str:
     try:
         return make_url(url).render_as_string()
-    except SQLAlchemyError:
+    except (SQLAlchemyError, ValueError):
         return "not a database URL"
