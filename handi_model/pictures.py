@@ -44,7 +44,7 @@ def read_area(mask: Any, height: int, width: int) -> NDArray[np.float32]:
 def _pixels(name: str, picture: Any) -> NDArray[np.float32]:
     """A picture of any accepted type as float32 in [0, 1], colour last."""
     if isinstance(picture, Image.Image):
-        upright = ImageOps.exif_transpose(picture)
+        upright = _upright(picture)
         if upright.has_transparency_data:
             shown = upright.convert("RGBA")
             upright = Image.alpha_composite(Image.new("RGBA", shown.size, "black"), shown)
@@ -63,6 +63,14 @@ def _pixels(name: str, picture: Any) -> NDArray[np.float32]:
     if not np.isfinite(values).all() or values.min() < 0 or values.max() > 1:
         raise ValueError(f"{name}: {picture.dtype} values must lie in [0, 1]; uint8 in 0 to 255")
     return values
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as its EXIF data say; data that cannot be read, as editors write them, say nothing."""
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # of any type: Pillow reads them as a TIFF
+        return picture
 
 
 def _fit(

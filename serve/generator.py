@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -136,24 +136,29 @@ class Generator:
             held = [job.ticket or "" for job in jobs]
             self._held.take(held)
             try:
-                items = await asyncio.gather(*(asyncio.to_thread(self._read, job) for job in jobs))
-                if items:
-                    first = items[0].job
-                    steps = (first.mask_steps or 0) + first.num_inference_steps
-                    clips = await self._watched(
-                        Watch(self._held, held, steps),
-                        partial(render, self._pipe, items),
-                    )
-                    self._figures.batch(len(items))
+                results = await self._results(jobs)
             except BaseException as error:
                 for ticket in held:
                     self._held.drop(ticket)
                 if isinstance(error, Abandoned):
                     return []
                 raise
+        return [asyncio.create_task(self._finish(job, result)) for job, result in results]
+
+    async def _results(self, jobs: list[VideoJob]) -> list[tuple[VideoJob, Clip | Exception]]:
+        """Clips of jobs that are alike and held, or why there is none."""
+        read = await asyncio.gather(*(asyncio.to_thread(self._read, job) for job in jobs))
+        items = [one for one in read if isinstance(one, Item)]
+        clips: Iterator[Clip | Exception] = iter(())
+        if items:
+            first = items[0].job
+            steps = (first.mask_steps or 0) + first.num_inference_steps
+            watch = Watch(self._held, [item.job.ticket or "" for item in items], steps)
+            clips = iter(await self._watched(watch, partial(render, self._pipe, items)))
+            self._figures.batch(len(items))
         return [
-            asyncio.create_task(self._finish(item.job, clip))
-            for item, clip in zip(items, clips if items else [], strict=True)
+            (job, one if isinstance(one, Exception) else next(clips))
+            for job, one in zip(jobs, read, strict=True)
         ]
 
     @serve.batch(batch_size_fn=largest_group, max_concurrent_batches=2)
@@ -178,10 +183,14 @@ class Generator:
             for stage, seconds in watch.seconds.items():
                 self._figures.stage(stage, seconds)
 
-    def _read(self, job: VideoJob) -> Item:
+    def _read(self, job: VideoJob) -> Item | Exception:
+        """A job's pictures; a storage that is away is waited for, and then puts the job back."""
         read = patient(self._files.read)
-        scene = read(job.id, SCENE)
-        return Item(job, scene, None if job.mask_steps else read(job.id, DRAWN))
+        try:
+            scene = read(job.id, SCENE)
+            return Item(job, scene, None if job.mask_steps else read(job.id, DRAWN))
+        except FileNotFoundError:
+            return RuntimeError("the picture that it starts from is gone; send it again")
 
     async def _finish(self, job: VideoJob, clip: Clip | Exception) -> None:
         began = time.monotonic()

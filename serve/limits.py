@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,9 +46,11 @@ class Limits:
         )
 
     def prompt(self, text: str) -> str:
-        text = text.strip()
-        if not text or not text.isprintable():
-            raise ValueError("prompt: no instruction in one line; say what the hands should do")
+        text = " ".join(text.split())
+        if not text:
+            raise ValueError("prompt: empty; say what the hands should do")
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+            raise ValueError("prompt: it holds control characters; send plain text")
         if len(text) > self.settings.max_prompt_characters:
             most = self.settings.max_prompt_characters
             raise ValueError(f"prompt: {len(text)} characters, and {most} are the most; shorten it")

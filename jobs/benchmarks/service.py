@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -38,9 +39,7 @@ class Service:
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = int(probe.getsockname()[1])
+        self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         # Ray's sockets need a short path, and its note of the machine's cluster a place of its own.
         self._ray = tempfile.TemporaryDirectory(prefix="ray", ignore_cleanup_errors=True)
@@ -138,6 +137,15 @@ class Service:
         except psutil.NoSuchProcess:
             return []
         return [*parent.children(recursive=True), parent]
+
+
+def _free_port() -> int:
+    """Below those that connections get, of which one could be taken by the time of the start."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)):
+                return port
 
 
 def _name(process: psutil.Process) -> str:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
-from fastapi.responses import PlainTextResponse
+from fastapi import APIRouter, Depends, Response
 
 from serve.errors import documented
 from serve.schemas import Health, ModelList
@@ -24,10 +23,14 @@ async def health(ours: Ours) -> Health:
     return Health(status="ok" if ours.accepting else "draining", **counts)
 
 
-@router.get("/metrics", response_class=PlainTextResponse, responses=documented(503))
-async def metrics(ours: Ours) -> PlainTextResponse:
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {}}}, **documented(503)},
+)
+async def metrics(ours: Ours) -> Response:
     """Figures of all replicas in Prometheus' text format."""
-    return PlainTextResponse(await ours.scrape(), media_type="text/plain; version=0.0.4")
+    return Response(await ours.scrape(), media_type="text/plain; version=0.0.4")
 
 
 @router.get("/v1/models", dependencies=[Depends(owner)], responses=documented(401))

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from serve.errors import ApiError, documented
 from serve.files import DRAWN, SCENE, VARIANTS
-from serve.intake import read_video_order
+from serve.intake import VideoOrder, read_video_order
 from serve.records import VideoJob
 from serve.schemas import MULTIPART, Deleted, Video, VideoForm, VideoList, video_of
 from serve.services import Services, owner, services
@@ -133,25 +133,37 @@ async def _accept(form: VideoForm, owner: str, ours: Services) -> VideoJob:
     if not ours.accepting:
         raise ApiError(503, "the service is draining and takes no new jobs", retry_after_s=60)
     order = await read_video_order(form, owner, ours)
-    job, files = order.job, ours.files
+    keeping = asyncio.create_task(asyncio.to_thread(_keep, order, ours))
     try:
-        # Files first: a job that is accepted can always be started.
-        await asyncio.to_thread(files.write, job.id, SCENE, order.scene)
-        if order.drawn:
-            await asyncio.to_thread(files.write, job.id, DRAWN, order.drawn)
-        accepted = await asyncio.to_thread(ours.store.add, job, ours.settings.max_queued)
-    except BaseException:
-        await asyncio.to_thread(files.remove, job.id)
+        # Not cut short where the client hangs up: a thread goes on, and would go on unseen.
+        accepted = await asyncio.shield(keeping)
+    except asyncio.CancelledError:
+        await keeping
+        await asyncio.to_thread(ours.store.delete, order.job.id, owner)
         raise
     if not accepted:
-        await asyncio.to_thread(files.remove, job.id)
         raise ApiError(
             429,
             f"{ours.settings.max_queued} jobs are waiting, which are the most; try again later",
             retry_after_s=await asyncio.to_thread(ours.store.seconds_a_job),
         )
     ours.wake()
-    return job
+    return order.job
+
+
+def _keep(order: VideoOrder, ours: Services) -> bool:
+    """Write down what was asked for; False, and nothing is kept, where too many jobs wait."""
+    accepted = False
+    try:
+        # Files first: a job that is accepted can always be started.
+        ours.files.write(order.job.id, SCENE, order.scene)
+        if order.drawn:
+            ours.files.write(order.job.id, DRAWN, order.drawn)
+        accepted = ours.store.add(order.job, ours.settings.max_queued)
+    finally:
+        if not accepted:
+            ours.files.remove(order.job.id)
+    return accepted
 
 
 async def _job(video_id: str, owner: str, ours: Services) -> VideoJob:
