@@ -3,7 +3,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo overfit test test-slow lint constraints rendered clean
+# What `make serve` serves: a folder, a URL or a hub id; by default what `make demo` trains.
+DEMO_MODEL := out/demo/run/model
+MODEL ?= $(DEMO_MODEL)
+
+.PHONY: demo overfit serve test test-slow lint constraints rendered clean
 
 demo: $(VENV)/.installed-model ## preprocess, encode, train and generate with what ships; one page shows it
 	$(BIN)/python jobs/demo.py
@@ -12,10 +16,16 @@ overfit: $(VENV)/.installed-model ## learn four clips with both stages, generate
 	$(BIN)/python jobs/preprocess.py --config jobs/configs/sample.yaml --resolution 64 --output out/sample64
 	$(BIN)/python jobs/overfit.py --config jobs/configs/overfit.yaml
 
+serve: $(VENV)/.installed-model $(if $(filter $(DEMO_MODEL),$(MODEL)),$(DEMO_MODEL)/model_index.json) ## the service and its page at http://127.0.0.1:8000
+	$(BIN)/serve run serve.app:app model=$(MODEL)
+
+$(DEMO_MODEL)/model_index.json:
+	$(MAKE) demo
+
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest
 
-test-slow: $(VENV)/.installed-dev ## end-to-end figures: an hour of video, reads over S3, throughput
+test-slow: $(VENV)/.installed-browser ## end to end: an hour of video, faults, the service in a browser
 	$(BIN)/python -m pytest -m slow
 
 lint: $(VENV)/.installed-dev
@@ -45,9 +55,14 @@ $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/.installed-model: $(VENV)/.installed
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[model]'
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[model,serve]'
 	touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed-model
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+$(VENV)/.installed-browser: $(VENV)/.installed-dev
+	@command -v chromium > /dev/null || { apt-get update -qq && apt-get install -qq -y chromium > /dev/null; } \
+	  || { echo 'error: the tests of the page need Chromium; on Debian: apt-get install chromium'; exit 1; }
 	touch $@

@@ -44,11 +44,11 @@ def read_area(mask: Any, height: int, width: int) -> NDArray[np.float32]:
 def _pixels(name: str, picture: Any) -> NDArray[np.float32]:
     """A picture of any accepted type as float32 in [0, 1], colour last."""
     if isinstance(picture, Image.Image):
-        upright = _upright(picture)
-        if upright.has_transparency_data:
-            shown = upright.convert("RGBA")
-            upright = Image.alpha_composite(Image.new("RGBA", shown.size, "black"), shown)
-        picture = np.asarray(upright.convert("RGB"))
+        shown = upright(picture)
+        if shown.has_transparency_data:
+            shown = shown.convert("RGBA")
+            shown = Image.alpha_composite(Image.new("RGBA", shown.size, "black"), shown)
+        picture = np.asarray(shown.convert("RGB"))
     elif hasattr(picture, "detach"):
         picture = picture.detach().cpu()
         picture = picture.float() if picture.is_floating_point() else picture
@@ -65,7 +65,7 @@ def _pixels(name: str, picture: Any) -> NDArray[np.float32]:
     return values
 
 
-def _upright(picture: Image.Image) -> Image.Image:
+def upright(picture: Image.Image) -> Image.Image:
     """Turned as its EXIF data say; data that cannot be read, as editors write them, say nothing."""
     try:
         return ImageOps.exif_transpose(picture)

@@ -66,6 +66,7 @@ def checked(arguments: dict[str, str]) -> tuple[ServeSettings, SavedModel, list[
     except ValidationError as error:
         raise ValueError(first_mistake(error, "{}=...")) from None
     model = read_saved_model(settings.model)
+    _check_bounds(settings, model)
     try:
         results = writable(settings.results)
     except ValueError as error:
@@ -80,6 +81,15 @@ def checked(arguments: dict[str, str]) -> tuple[ServeSettings, SavedModel, list[
     )
     JobStore(settings.store)
     return settings, model, fingerprints()
+
+
+def _check_bounds(settings: ServeSettings, model: SavedModel) -> None:
+    """What nobody asks for otherwise must be allowed: the model's own clip."""
+    pixels, frames = model.resolution**2, model.num_frames
+    if settings.max_pixels is not None and settings.max_pixels < pixels:
+        raise ValueError(f"max_pixels: {settings.max_pixels} is less than the model's own {pixels}")
+    if settings.max_frames is not None and settings.max_frames < frames:
+        raise ValueError(f"max_frames: {settings.max_frames} is less than the model's own {frames}")
 
 
 def absolute_store(url: str) -> str:

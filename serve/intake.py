@@ -126,7 +126,10 @@ async def fetch(url: str, hosts: list[str], most_bytes: int) -> bytes:
     def refusal(status: int, why: str) -> ApiError:
         return ApiError(status, f"input_reference: {why}; send the file", "input_reference")
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise refusal(400, "neither a file nor a URL") from None
     if parts.scheme not in ("http", "https") or parts.hostname not in hosts:
         raise refusal(400, "URLs of this host are not fetched")
     try:

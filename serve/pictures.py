@@ -7,7 +7,7 @@ import io
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from handi_model.pictures import read_area, read_scene
+from handi_model.pictures import read_area, read_scene, upright
 from pipelines.clip_files import eight_bit, encode_png
 from pipelines.records import one_line
 
@@ -26,29 +26,34 @@ def open_picture(name: str, data: bytes, most_pixels: int) -> Image.Image:
     Raises:
         ValueError: if it is no still picture, broken or too large, in one line.
     """
+
+    def refusal(why: str) -> ValueError:
+        return ValueError(f"{name}: {why}")
+
     if not data:
-        raise ValueError(f"{name}: the file is empty")
+        raise refusal("the file is empty")
     try:
         picture = Image.open(io.BytesIO(data), formats=FORMATS)
         width, height = picture.size
-        if width * height > most_pixels:
-            raise ValueError(
-                f"{name}: {width}x{height} pixels are more than {most_pixels}; send a smaller one"
-            )
-        if getattr(picture, "n_frames", 1) > 1:
-            raise ValueError(f"{name}: the picture is animated; send a single frame")
-        picture.load()
-    except (UnidentifiedImageError, Image.DecompressionBombError):
-        raise ValueError(f"{name}: not a picture; send a JPEG, PNG or WebP") from None
-    except ValueError as error:
-        if str(error).startswith(f"{name}: "):
-            raise
-        raise ValueError(f"{name}: the picture is broken: {one_line(error)}") from None
+    except UnidentifiedImageError:
+        raise refusal("not a picture; send a JPEG, PNG or WebP") from None
+    except Image.DecompressionBombError:
+        raise refusal(f"more than {most_pixels} pixels; send a smaller one") from None
     except Exception as error:  # each decoder has its own
-        raise ValueError(f"{name}: the picture is broken: {one_line(error)}") from None
+        raise refusal(f"the picture is broken: {one_line(error)}") from None
+    if width * height > most_pixels:
+        raise refusal(f"{width}x{height} pixels are more than {most_pixels}; send a smaller one")
+    # A JPEG's further frames are a camera's previews of the first.
+    if picture.format in ("PNG", "WEBP") and getattr(picture, "n_frames", 1) > 1:
+        raise refusal("the picture is animated; send a single frame")
+    try:
+        picture.load()
+    except Exception as error:
+        raise refusal(f"the picture is broken: {one_line(error)}") from None
     if picture.mode.startswith("I"):
         # Pillow clips sixteen bits to eight where one would expect it to scale them.
-        return Image.fromarray((np.asarray(picture).clip(0, 65535) // 257).astype(np.uint8))
+        wide = np.asarray(upright(picture)).clip(0, 65535)
+        return Image.fromarray((wide // 257).astype(np.uint8))
     return picture
 
 
