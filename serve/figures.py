@@ -26,11 +26,13 @@ class ModelFigures:
             "Clips that were denoised together.",
             boundaries=BATCHES,
         )
-        self._stage = Histogram(
-            "handi_stage_seconds",
-            "Of a batch in a stage: mask, video; of a clip: write.",
-            boundaries=SECONDS,
-            tag_keys=("stage",),
+        # Counters, for Ray rounds what a histogram sums up to the middles of its buckets.
+        stages = {
+            "handi_stage_seconds": "Spent in a stage: mask and video a batch, write a clip.",
+            "handi_stage_runs": "How often a stage was gone through.",
+        }
+        self._stage_seconds, self._stage_runs = (
+            Counter(name, what, tag_keys=("stage",)) for name, what in stages.items()
         )
         self._ended = Counter("handi_jobs_ended", "Jobs by outcome.", tag_keys=("outcome",))
         self._job = Histogram(
@@ -41,7 +43,8 @@ class ModelFigures:
         self._batch.observe(size)
 
     def stage(self, stage: str, seconds: float) -> None:
-        self._stage.observe(max(seconds, 1e-9), {"stage": stage})
+        self._stage_seconds.inc(max(seconds, 1e-9), {"stage": stage})
+        self._stage_runs.inc(1, {"stage": stage})
 
     def ended(self, outcome: str, seconds: float) -> None:
         self._ended.inc(1, {"outcome": outcome})
