@@ -93,9 +93,17 @@ def _check_bounds(settings: ServeSettings, model: SavedModel) -> None:
 
 
 def absolute_store(url: str) -> str:
-    """The same store from whatever folder a replica runs in."""
-    relative = url.startswith("sqlite:///") and not url.startswith("sqlite:////")
-    return f"sqlite:///{os.path.abspath(url.removeprefix('sqlite:///'))}" if relative else url
+    """The same store from whatever folder a replica runs in.
+
+    Raises:
+        ValueError: if no two processes would see the same.
+    """
+    driver, found, path = url.partition(":///")
+    if not driver.startswith("sqlite"):
+        return url
+    if not found or path in ("", ":memory:"):
+        raise ValueError(f"store: {url} is one process's own; give sqlite:///FILE")
+    return f"{driver}:///{os.path.abspath(path)}"
 
 
 def _gpus_here() -> float:

@@ -33,7 +33,9 @@ class Held:
         self._void.discard(ticket)
 
     def report(self, tickets: Iterable[str], percent: int) -> None:
-        self._progress.update(dict.fromkeys(tickets, percent))
+        for ticket in tickets:
+            if ticket in self._progress:  # not one that was dropped while a step went on
+                self._progress[ticket] = percent
 
     def all_void(self, tickets: Iterable[str]) -> bool:
         """Whether every one of these jobs was deleted, or given to somebody else."""

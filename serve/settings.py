@@ -10,7 +10,9 @@ from handi_model.device import DType
 
 
 def _listed(value: Any) -> Any:
-    return [part for part in value.split(",") if part] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    return [part.strip().lower() for part in value.split(",") if part.strip()]
 
 
 class ServeSettings(BaseModel):
@@ -29,7 +31,10 @@ class ServeSettings(BaseModel):
         "out/serve/results", description="URL of the folder of pictures and clips; on a cluster S3."
     )
     expire_after_s: float = Field(
-        86400.0, gt=0, description="How long a finished job and its files are kept, seconds."
+        86400.0,
+        gt=0,
+        le=1e9,
+        description="How long a finished job and its clip are kept, seconds.",
     )
 
     gateways: int = Field(1, ge=1, description="Replicas that take requests.")
