@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -134,18 +134,19 @@ class JobStore:
         Returns:
             Those that were due; the others are deleted, finished, or somebody else's.
         """
-        for job_id, ticket in tickets.items():
-            self._change(
-                update(VideoJob)
-                .where(*_visible(), _due(), VideoJob.id == job_id)
-                .values(
-                    status="in_progress",
-                    progress=0,
-                    ticket=ticket,
-                    lease_until=time.time() + lease_s,
-                    attempts=VideoJob.attempts + 1,
-                )
+        now = time.time()
+        self._change_all(
+            update(VideoJob)
+            .where(*_visible(), _due(), VideoJob.id == job_id)
+            .values(
+                status="in_progress",
+                progress=0,
+                ticket=ticket,
+                lease_until=now + lease_s,
+                attempts=VideoJob.attempts + 1,
             )
+            for job_id, ticket in sorted(tickets.items())  # so that two claims cannot deadlock
+        )
         return self._read(select(VideoJob).where(VideoJob.ticket.in_(tickets.values())))
 
     def beat(self, progress: Mapping[str, int], lease_s: float) -> set[str]:
@@ -158,11 +159,11 @@ class JobStore:
             Tickets that are void: the job was deleted or given to somebody else.
         """
         until = time.time() + lease_s
-        return {
-            ticket
+        renewed = self._change_all(
+            _held(ticket).values(progress=percent, lease_until=until)
             for ticket, percent in progress.items()
-            if not self._report(ticket, progress=percent, lease_until=until)
-        }
+        )
+        return {ticket for ticket, rows in zip(progress, renewed, strict=True) if not rows}
 
     def complete(self, ticket: str, expires_at: float) -> bool:
         """End a job well; False if the ticket is void."""
@@ -228,15 +229,20 @@ class JobStore:
         self._change(delete(VideoJob).where(VideoJob.id == job_id))
 
     def _report(self, ticket: str, /, **values: Any) -> bool:
-        held = update(VideoJob).where(*_visible(), VideoJob.ticket == ticket)
-        return self._change(held.values(**values)) == 1
+        return self._change(_held(ticket).values(**values)) == 1
 
     def _change(self, statement: Any) -> int:
+        return self._change_all([statement])[0]
+
+    def _change_all(self, statements: Iterable[Any]) -> list[int]:
+        """Execute in one transaction; gives how many rows each changed."""
         with self._engine.begin() as connection:
             # Without the option an insert counts no rows on PostgreSQL.
-            counted = statement.execution_options(preserve_rowcount=True)
-            result: CursorResult[Any] = connection.execute(counted)
-            return result.rowcount
+            results: list[CursorResult[Any]] = [
+                connection.execute(statement.execution_options(preserve_rowcount=True))
+                for statement in statements
+            ]
+            return [result.rowcount for result in results]
 
     def _read(self, query: Any) -> list[VideoJob]:
         with Session(self._engine, expire_on_commit=False) as session:
@@ -248,6 +254,11 @@ def _visible(owner: str | None = None) -> list[Any]:
     alive = or_(VideoJob.expires_at.is_(None), VideoJob.expires_at > time.time())
     whose = [] if owner is None else [VideoJob.owner == owner]
     return [VideoJob.deleted.is_(False), alive, *whose]
+
+
+def _held(ticket: str) -> Any:
+    """An update of the job of a ticket that is not void."""
+    return update(VideoJob).where(*_visible(), VideoJob.ticket == ticket)
 
 
 def _due() -> Any:
