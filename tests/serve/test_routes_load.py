@@ -1,0 +1,156 @@
+"""A full queue, a draining service, bodies too large, stores that are away."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import threading
+from typing import Any
+
+import pytest
+from PIL import Image
+from sqlalchemy.exc import OperationalError
+from starlette.datastructures import UploadFile
+from starlette.testclient import TestClient
+
+from serve.api import build_api
+from serve.records import VideoJob
+from serve.routes.videos import _accept
+from serve.schemas import VideoForm
+from tests.serve.asking import ask, completed, created, kept, refused
+from tests.serve.conftest import png
+
+
+def test_a_full_queue_refuses_and_keeps_nothing_of_what_it_refused(client, services):
+    for _ in range(5):
+        created(client)
+    before = kept(services)
+    answer = ask(client, mask=png(mode="L"))
+    refused(answer, 429, "5 jobs are waiting")
+    assert 1 <= int(answer.headers["Retry-After"]) <= 60
+    assert kept(services) == before
+    assert len(client.get("/v1/videos").json()["data"]) == 5
+
+
+def test_a_draining_service_takes_nothing_and_still_tells(client, services):
+    job = created(client)
+    completed(services, job["id"])
+    services.accepting = False
+    for path in ("/v1/videos", "/v1/videos/sync", "/v1/masks"):
+        answer = ask(client, path)
+        refused(answer, 503, "draining")
+        assert int(answer.headers["Retry-After"]) > 0
+    assert client.get("/health").json()["status"] == "draining"
+    for path in ("/v1/models", "/v1/videos", f"/v1/videos/{job['id']}", "/metrics"):
+        assert client.get(path).status_code == 200
+    assert client.get(f"/v1/videos/{job['id']}/content").content == b"video"
+    assert client.delete(f"/v1/videos/{job['id']}").status_code == 200
+
+
+@pytest.fixture
+def narrow(services) -> TestClient:
+    """A service that takes pictures of two kilobytes."""
+    services.settings.max_image_bytes = 2048
+    return TestClient(build_api(services), raise_server_exceptions=False)
+
+
+def test_a_picture_of_too_many_bytes_is_refused(narrow, services):
+    refused(ask(narrow), 413, "input_reference: more than 2048 bytes", "input_reference")
+    small = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(small, "PNG")
+    refused(ask(narrow, picture=small.getvalue(), mask=png()), 413, "mask: ", "mask")
+    assert kept(services) == []
+
+
+@pytest.mark.parametrize("announced", [True, False])
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/videos/sync", "/v1/masks"])
+def test_a_body_of_too_many_bytes_is_refused(narrow, path, announced):
+    body = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n' + b"a" * 100_000
+    body += b"\r\n--x--\r\n"
+    pieces = (body[start : start + 1000] for start in range(0, len(body), 1000))
+    answer = narrow.post(
+        path,
+        content=body if announced else pieces,
+        headers={"Content-Type": "multipart/form-data; boundary=x"},
+    )
+    refused(answer, 413)
+
+
+def test_the_store_being_away_is_told_and_leaves_no_files(client, services, monkeypatch):
+    job = created(client)
+    before = kept(services)
+
+    def away(*_: Any, **__: Any) -> Any:
+        raise OperationalError("SELECT 1", {}, Exception("secret detail"))
+
+    for name in ("add", "get", "page", "counts", "delete"):
+        monkeypatch.setattr(services.store, name, away)
+    for answer in (
+        ask(client),
+        ask(client, "/v1/videos/sync"),
+        client.get("/v1/videos"),
+        client.get(f"/v1/videos/{job['id']}"),
+        client.delete(f"/v1/videos/{job['id']}"),
+        client.get(f"/v1/videos/{job['id']}/content"),
+        client.get("/health"),
+    ):
+        refused(answer, 503, "store does not answer")
+        assert int(answer.headers["Retry-After"]) > 0
+        assert "secret" not in answer.text
+    assert kept(services) == before
+
+
+@pytest.mark.parametrize("error", [OSError("disk"), TimeoutError(), ConnectionError()])
+def test_the_storage_of_clips_being_away_is_told(client, services, monkeypatch, error):
+    job = created(client)
+    completed(services, job["id"])
+
+    def away(*_: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr("serve.files.read_bytes", away)
+    monkeypatch.setattr("serve.files.write_bytes", away)
+    for answer in (client.get(f"/v1/videos/{job['id']}/content"), ask(client)):
+        refused(answer, 503, "does not answer")
+        assert int(answer.headers["Retry-After"]) > 0
+    assert len(client.get("/v1/videos").json()["data"]) == 1
+
+
+def test_a_fault_of_the_service_tells_no_secrets(client, services, monkeypatch):
+    def broken() -> Any:
+        raise KeyError("secret detail")
+
+    monkeypatch.setattr(services.store, "counts", broken)
+    answer = client.get("/health")
+    assert answer.status_code == 500
+    assert answer.json()["error"]["type"] == "server_error"
+    assert "secret" not in answer.text
+
+
+def test_a_job_whose_client_hung_up_while_it_was_accepted_has_its_files_or_is_not_there(services):
+    added, go_on = threading.Event(), threading.Event()
+    add = services.store.add
+
+    def slow(job: VideoJob, most: int) -> bool:
+        added.set()
+        go_on.wait(10)
+        return add(job, most)
+
+    services.store.add = slow
+
+    async def hang_up() -> None:
+        form = VideoForm.model_construct(
+            **dict.fromkeys(VideoForm.model_fields)
+            | {"prompt": "lift box", "input_reference": UploadFile(io.BytesIO(png()))}
+        )
+        accepting = asyncio.create_task(_accept(form, "", services))
+        await asyncio.to_thread(added.wait, 10)
+        accepting.cancel()
+        await asyncio.sleep(0.05)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await accepting
+
+    asyncio.run(hang_up())
+    for job in services.store.page("", 10):
+        assert services.files.has(job.id, "scene.png")
