@@ -15,9 +15,6 @@ from pathlib import Path
 import pytest
 import s3fs
 
-from jobs.benchmarks.service import Service
-from tests.integration.serving import running
-
 REPOSITORY = Path(__file__).parents[2]
 
 
@@ -122,9 +119,3 @@ def wait_for_port(port: int, seconds: float = 60) -> None:
                 return
         time.sleep(0.1)
     raise TimeoutError(f"nothing listens on port {port}")
-
-
-@pytest.fixture(scope="module")
-def service(tmp_path_factory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("serve")) as service:
-        yield service

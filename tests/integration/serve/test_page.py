@@ -15,7 +15,7 @@ from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
 from pipelines.clip_files import encode_png
-from tests.integration.browsing import (
+from tests.integration.serve.browsing import (
     answer_masks,
     area_of_job,
     choose,

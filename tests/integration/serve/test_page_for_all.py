@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, Route, expect
 
-from tests.integration.browsing import (
+from tests.integration.serve.browsing import (
     choose,
     chromium,
     eventually,
