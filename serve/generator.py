@@ -21,7 +21,7 @@ from pipelines.records import one_line
 from serve.figures import ModelFigures
 from serve.files import DRAWN, SCENE, VARIANTS, JobFiles
 from serve.holding import Held, Watch
-from serve.keypoints import keypoints_json
+from serve.keypoints import keypoints_in
 from serve.orders import Dispatch, MaskOrder
 from serve.records import VideoJob
 from serve.rendering import (
@@ -104,9 +104,10 @@ class Generator:
         """
         name = VARIANTS["keypoints"][0]
         video = await asyncio.to_thread(self._files.read, job_id, VARIANTS["video"][0])
-        found = await self._on_device(lambda: keypoints_json(self._detector, video))
-        await asyncio.to_thread(self._files.write, job_id, name, found)
-        return found
+        found = await self._on_device(lambda: keypoints_in(self._detector, video))
+        told = found.model_dump_json().encode()
+        await asyncio.to_thread(self._files.write, job_id, name, told)
+        return told
 
     @serve.batch(batch_size_fn=largest_group, max_concurrent_batches=2)
     async def _render_all(self, dispatches: list[Dispatch]) -> list[Exception | None]:

@@ -12,7 +12,7 @@ from serve.errors import ApiError, documented
 from serve.files import DRAWN, SCENE, VARIANTS
 from serve.intake import VideoOrder, read_video_order
 from serve.records import VideoJob
-from serve.schemas import MULTIPART, Deleted, Video, VideoForm, VideoList, video_of
+from serve.schemas import MULTIPART, Deleted, Keypoints, Video, VideoForm, VideoList, video_of
 from serve.services import Services, owner, services
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
@@ -25,10 +25,11 @@ POLL_S = 0.1
 
 TAKES_FORM = documented(400, 401, 404, 413, 429, 503)
 ANY_FILE: dict[str, Any] = {
+    "model": Keypoints,
     "content": {
         media: {"schema": {"type": "string", "format": "binary"}}
-        for media in sorted({media for _, media in VARIANTS.values()})
-    }
+        for media in sorted({media for _, media in VARIANTS.values()} - {"application/json"})
+    },
 }
 
 
