@@ -27,6 +27,8 @@ logger = logging.getLogger("ray.serve")
 
 POLL_S = 0.5
 """How often the store is looked at when nobody wakes the dispatcher."""
+RETRY_S = 1
+"""How long a job rests that was interrupted: what broke it off may last."""
 SWEEP_S = 30
 SWEPT_AT_ONCE = 100
 
@@ -92,6 +94,7 @@ class Dispatcher:
             self._figures.interrupted()
             logger.warning("%s was interrupted: %s", job.id, one_line(error))
             await asyncio.to_thread(self._store.release, dispatch.ticket)
+            await asyncio.sleep(RETRY_S)
         finally:
             del self._sent[job.id]
             self._woken.set()

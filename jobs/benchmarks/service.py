@@ -119,9 +119,9 @@ class Service:
         psutil.wait_procs(family, timeout=30)
         self._process.wait()
 
-    def replicas(self) -> list[psutil.Process]:
-        """The processes that hold the model."""
-        return [one for one in self._family() if "Generator" in _name(one)]
+    def replicas(self, deployment: str = "Generator") -> list[psutil.Process]:
+        """The processes of a deployment; by default those that hold the model."""
+        return [one for one in self._family() if deployment in _name(one)]
 
     def _answers(self) -> bool:
         try:

@@ -34,6 +34,13 @@ def accepted(service: Service, seed: int = 0) -> str:
     return str(answer.json()["id"])
 
 
+def healthy(service: Service) -> bool:
+    try:
+        return requests.get(f"{service.url}/health", timeout=60).status_code == 200
+    except requests.RequestException:
+        return False
+
+
 def seen(service: Service, job: str) -> dict[str, Any]:
     answer = ask(service, job)
     assert answer.status_code == 200, answer.text
@@ -56,6 +63,17 @@ def test_a_replica_that_is_killed_over_a_job_is_replaced_and_the_job_is_done(tmp
         assert seen(service, job)["attempts"] == 2
         assert seen(service, untouched)["attempts"] == 1
         assert content(service, job) == content(service, untouched)
+
+
+@pytest.mark.parametrize("deployment", ["Dispatcher", "Gateway"])
+def test_whatever_else_dies_the_jobs_are_done_and_none_is_started_again(tmp_path, deployment):
+    with running(tmp_path, batch_size=1) as service:
+        jobs = [accepted(service, seed=seed) for seed in range(3)]
+        until(lambda: seen(service, jobs[0])["progress"] >= 20)
+        service.replicas(deployment)[0].kill()
+        until(lambda: healthy(service))
+        until(all_completed(service, jobs))
+        assert [seen(service, job)["attempts"] for job in jobs] == [1, 1, 1]
 
 
 def test_a_job_over_which_every_replica_dies_fails_and_says_so(tmp_path):
