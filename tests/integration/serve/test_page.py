@@ -5,28 +5,25 @@ from __future__ import annotations
 import base64
 import io
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Route, expect
 
 from pipelines.clip_files import encode_png
 from tests.integration.serve.browsing import (
     answer_masks,
     area_of_job,
     choose,
-    chromium,
     drop,
     eventually,
     expect_playing,
     few_steps,
     generate,
     job,
-    opened,
     paste,
     percent,
     record_mask,
@@ -37,19 +34,7 @@ from tests.integration.serve.browsing import (
     tab_to,
 )
 
-pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser, service, tmp_path) -> Iterator[Page]:
-    with opened(browser, service.url, tmp_path) as page:
-        yield page
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @pytest.mark.parametrize("bring", [choose, drop, paste])

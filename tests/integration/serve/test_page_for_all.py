@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 
 import pytest
 from PIL import Image
-from playwright.sync_api import Browser, Page, Route, expect
+from playwright.sync_api import Route, expect
 
 from tests.integration.serve.browsing import (
     choose,
-    chromium,
     eventually,
     expect_playing,
     few_steps,
@@ -23,19 +21,7 @@ from tests.integration.serve.browsing import (
     shown_area,
 )
 
-pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def page(browser, service, tmp_path) -> Iterator[Page]:
-    with opened(browser, service.url, tmp_path) as page:
-        yield page
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 # Errors in words
