@@ -13,8 +13,10 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 from tqdm import tqdm
 
-LOOK_S = 0.5
-"""How often the list of jobs and the figures are looked at."""
+LOOK_S = 1.0
+"""How often the list of jobs is looked at."""
+EXPORT_S = 12
+"""Ray exports figures every ten seconds. They are long to read, on cores that shall do other work."""
 
 Milestone = tuple[float, Callable[[], Awaitable[None]]]
 """A share of finished jobs, and what happens when it is reached."""
@@ -69,7 +71,7 @@ async def run_load(
     began = time.perf_counter()
     asked: dict[str, float] = {}
     left = list(milestones)
-    async with aiohttp.ClientSession() as session:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
 
         async def ask(form: dict[str, str]) -> None:
             body = aiohttp.FormData(form)
@@ -82,6 +84,7 @@ async def run_load(
 
         await asyncio.gather(*(ask(form) for form in forms))
         figures = _BatchFigures()
+        looked = began
         ended: dict[str, float] = {}
         with tqdm(total=len(forms), unit="clip", leave=False) as bar:
             while len(ended) < len(asked):
@@ -94,10 +97,14 @@ async def run_load(
                         outcome.jobs[job["id"]] = job
                         if job["status"] in ("completed", "failed"):
                             ended.setdefault(job["id"], now)
-                await figures.look(session, url)
+                if now - looked > EXPORT_S:
+                    await figures.look(session, url)
+                    looked = now
                 bar.update(len(ended) - bar.n)
                 while left and len(ended) >= left[0][0] * len(asked):
                     await left.pop(0)[1]()
+        await asyncio.sleep(EXPORT_S)
+        await figures.look(session, url)
     outcome.seconds = max(ended.values()) - began
     outcome.latencies = [ended[job] - at for job, at in asked.items()]
     outcome.batches, outcome.batched = figures.totals()
