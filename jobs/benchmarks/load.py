@@ -16,7 +16,7 @@ from tqdm import tqdm
 LOOK_S = 1.0
 """How often the list of jobs is looked at."""
 EXPORT_S = 12
-"""Ray exports figures every ten seconds. They are long to read, on cores that shall do other work."""
+"""Ray exports figures every ten seconds; to read them takes long, on cores that have other work."""
 
 Milestone = tuple[float, Callable[[], Awaitable[None]]]
 """A share of finished jobs, and what happens when it is reached."""
