@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import uuid
+from contextlib import suppress
 from pathlib import Path
 
 import fsspec
@@ -53,16 +54,23 @@ def write_bytes(url: str, data: bytes) -> None:
     """Write a file so that a reader sees all of it or none.
 
     Object stores show an object only when its upload is complete. On a local disk the bytes go to
-    a hidden file beside the target, which then takes its name.
+    a hidden file beside the target, which takes its name once it is on the disk.
     """
     fs, path = url_to_fs(url)
     fs.makedirs(fs._parent(path), exist_ok=True)
     if isinstance(fs, LocalFileSystem):
         folder, name = os.path.split(path)
         partial = os.path.join(folder, f".{name}.{uuid.uuid4().hex}")
-        with open(partial, "wb") as file:
-            file.write(data)
-        os.replace(partial, path)
+        try:
+            with open(partial, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, path)
+        except BaseException:
+            with suppress(FileNotFoundError):
+                os.unlink(partial)
+            raise
     else:
         fs.pipe_file(path, data)
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from importlib.metadata import version
 
 from fastapi import FastAPI
-from starlette.datastructures import Headers
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.errors import add_handlers, error_answer
+from serve.doorkeeper import Doorkeeper
+from serve.errors import add_handlers
 from serve.routes import about, masks, page, videos
 from serve.services import Services
 
@@ -29,27 +28,9 @@ def build_api(services: Services) -> FastAPI:
     add_handlers(app)
     most = 2 * services.settings.max_image_bytes + FORM_BYTES
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=most)
-    app.add_middleware(AnnouncedBodyLimit, most=most)
+    app.add_middleware(Doorkeeper, services=services, most_bytes=most)
     _document_errors_as_they_are(app)
     return app
-
-
-class AnnouncedBodyLimit:
-    """Refuses a body by its announced length, in our words; Starlette counts the others."""
-
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self.app = app
-        self.most = most
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        announced = (
-            Headers(scope=scope).get("content-length", "") if scope["type"] == "http" else ""
-        )
-        if announced.isdecimal() and int(announced) > self.most:
-            refusal = error_answer(413, f"the request has more than {self.most} bytes")
-            await refusal(scope, receive, send)
-        else:
-            await self.app(scope, receive, send)
 
 
 def _document_errors_as_they_are(app: FastAPI) -> None:

@@ -42,6 +42,7 @@ def app(arguments: dict[str, str]) -> Application:
             "max_replicas": settings.most_replicas,
             "target_ongoing_requests": settings.batch_size,
         },
+        graceful_shutdown_timeout_s=settings.drain_s,
         max_ongoing_requests=settings.in_flight + settings.gateways * settings.max_masks,
     )(Generator).bind(settings)
     dispatcher = serve.deployment(

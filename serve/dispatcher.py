@@ -29,8 +29,11 @@ POLL_S = 0.5
 """How often the store is looked at when nobody wakes the dispatcher."""
 RETRY_S = 1
 """How long a job rests that was interrupted: what broke it off may last."""
-SWEEP_S = 30
+SWEEP_S = 5
 SWEPT_AT_ONCE = 100
+
+
+Step = Callable[[], Awaitable[None]]
 
 
 class Dispatcher:
@@ -45,8 +48,8 @@ class Dispatcher:
         self._sent: dict[str, asyncio.Task[None]] = {}
         self._woken = asyncio.Event()
         self._loops = [
-            asyncio.create_task(self._for_ever(self._dispatch, POLL_S)),
-            asyncio.create_task(self._for_ever(self._sweep, SWEEP_S)),
+            asyncio.create_task(_for_ever(self._dispatch, self._woken_or_after(POLL_S))),
+            asyncio.create_task(_for_ever(self._sweep, lambda: asyncio.sleep(SWEEP_S))),
         ]
 
     async def check_health(self) -> None:
@@ -57,15 +60,13 @@ class Dispatcher:
         """There is something new in the store."""
         self._woken.set()
 
-    async def _for_ever(self, work: Callable[[], Awaitable[None]], pause_s: float) -> None:
-        while True:
-            try:
-                await work()
-            except Exception as error:
-                logger.warning("dispatcher: %s; tried again", one_line(error))
+    def _woken_or_after(self, seconds: float) -> Step:
+        async def wait() -> None:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), pause_s)
+                await asyncio.wait_for(self._woken.wait(), seconds)
             self._woken.clear()
+
+        return wait
 
     async def _dispatch(self) -> None:
         """Call back jobs that nobody wants, and send as many as the replicas have room for."""
@@ -74,7 +75,9 @@ class Dispatcher:
             if job_id not in wanted:
                 task.cancel()
         over = time.time() + self._settings.expire_after_s
-        await asyncio.to_thread(self._store.give_up, self._settings.max_attempts, over)
+        await asyncio.to_thread(
+            self._store.give_up, self._settings.max_attempts, over, list(self._sent)
+        )
         room = await asyncio.to_thread(self._replicas) * self._settings.in_flight - len(self._sent)
         if room > 0:
             for job in await asyncio.to_thread(self._store.due, room, list(self._sent)):
@@ -84,11 +87,13 @@ class Dispatcher:
     async def _send(self, job: VideoJob) -> None:
         """Have a job done; whatever keeps it from being done puts it back."""
         dispatch = Dispatch(job.id, secrets.token_hex(16), job.alike)
-        response = self._generator.generate.remote(dispatch)
+        response = None
         try:
+            response = self._generator.generate.remote(dispatch)
             await response
         except asyncio.CancelledError:
-            response.cancel()
+            if response:
+                response.cancel()
             raise
         except Exception as error:  # Ray has many for a replica that is gone
             self._figures.interrupted()
@@ -101,13 +106,27 @@ class Dispatcher:
 
     async def _sweep(self) -> None:
         """Remove what is deleted or expired."""
-        while over := await asyncio.to_thread(self._store.outlived, SWEPT_AT_ONCE):
-            for job_id in over:
+        over = await asyncio.to_thread(self._store.outlived, SWEPT_AT_ONCE)
+        for job_id in over:
+            try:
                 await asyncio.to_thread(self._files.remove, job_id)
                 await asyncio.to_thread(self._store.forget, job_id)
+            except Exception as error:  # it is there the next time, and the others need not wait
+                logger.warning("%s cannot be removed: %s", job_id, one_line(error))
 
     def _replicas(self) -> int:
         """Of the model, running now; at least one, so that work brings one up."""
         application = serve.status().applications[serve.get_replica_context().app_name]
         states = application.deployments["Generator"].replica_states
         return max(1, sum(count for state, count in states.items() if state == "RUNNING"))
+
+
+async def _for_ever(
+    work: Callable[[], Awaitable[None]], wait: Callable[[], Awaitable[None]]
+) -> None:
+    while True:
+        try:
+            await work()
+        except Exception as error:
+            logger.warning("dispatcher: %s; tried again", one_line(error))
+        await wait()

@@ -80,7 +80,7 @@ async def scrape() -> bytes:
                 return ""
 
         texts = await asyncio.gather(*(of_node(node) for node in nodes))
-    return merged(texts)
+    return await asyncio.to_thread(merged, texts)
 
 
 def merged(texts: Iterable[str]) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from ray import serve
-from ray.exceptions import RayActorError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
@@ -67,5 +67,5 @@ async def _answered(response: Any, what: str) -> bytes:
         return data
     except RayTaskError as error:
         raise ApiError(503, f"{what}: {one_line(error.cause or error)}", None, SOON_S) from None
-    except (RayActorError, RayServeException):
+    except (RayError, RayServeException):
         raise ApiError(503, f"{what}: the replica died; try again", None, SOON_S) from None

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, partial
 from typing import Any, TypeVar
 
+import torch
 from ray import serve
 
 from handi_model.device import DTYPES, usable_device
@@ -57,6 +58,7 @@ class Generator:
         self._free = asyncio.Event()
         self._free.set()
         self._watch: Watch | None = None
+        self._broken = False
         batched: Any
         for batched in (self._render_all, self._predict_all):
             batched.set_max_batch_size(settings.batch_size)
@@ -71,12 +73,12 @@ class Generator:
         return pipe
 
     async def check_health(self) -> None:
-        """Raise where the device hangs or nobody renews the leases: Serve replaces the replica."""
+        """Raise where the device hangs or is lost: Serve replaces the replica."""
         watch = self._watch
         if watch and time.monotonic() - watch.last_step > self._settings.stall_s:
             raise RuntimeError(f"no denoising step for {self._settings.stall_s:g} s")
-        if self._beats.done():
-            raise RuntimeError("the leases are not renewed any more")
+        if self._broken:
+            raise RuntimeError("the device does not compute any more")
 
     async def generate(self, dispatch: Dispatch) -> None:
         """Do a job, unless it is deleted or somebody else's by the time that its turn comes.
@@ -103,22 +105,26 @@ class Generator:
             ModelFileError: if MediaPipe's model file cannot be had.
         """
         name = VARIANTS["keypoints"][0]
-        video = await asyncio.to_thread(self._files.read, job_id, VARIANTS["video"][0])
-        found = await self._on_device(lambda: keypoints_in(self._detector, video))
-        told = found.model_dump_json().encode()
-        await asyncio.to_thread(self._files.write, job_id, name, told)
+        async with self._turn:
+            # Whoever had the turn before may have asked for the same.
+            if await asyncio.to_thread(self._files.has, job_id, name):
+                return await asyncio.to_thread(self._files.read, job_id, name)
+            video = await asyncio.to_thread(self._files.read, job_id, VARIANTS["video"][0])
+            found = await self._on_device(lambda: keypoints_in(self._detector, video))
+            told = found.model_dump_json().encode()
+            await asyncio.to_thread(self._files.write, job_id, name, told)
         return told
 
     @serve.batch(batch_size_fn=largest_group, max_concurrent_batches=2)
-    async def _render_all(self, dispatches: list[Dispatch]) -> list[Exception | None]:
+    async def _render_all(self, dispatches: list[Dispatch]) -> list[BaseException | None]:
         self._running += 1
         self._free.clear()
-        outcomes: dict[str, Exception] = {}
-        finishing: list[asyncio.Task[None]] = []
+        outcomes: dict[str, BaseException | None] = {}
+        finishing: dict[str, asyncio.Task[None]] = {}
         try:
             for group in grouped(dispatches):
                 try:
-                    finishing += await self._render_group(group)
+                    finishing |= await self._render_group(group)
                 except Exception as error:
                     outcomes |= {dispatch.ticket: error for dispatch in group}
         finally:
@@ -126,12 +132,15 @@ class Generator:
             if not self._running:
                 self._free.set()
         # The next batch has the device by now.
-        await asyncio.gather(*finishing)
+        ended = await asyncio.gather(*finishing.values(), return_exceptions=True)
+        outcomes |= dict(zip(finishing, ended, strict=True))
         return [outcomes.get(dispatch.ticket) for dispatch in dispatches]
 
-    async def _render_group(self, group: list[Dispatch]) -> list[asyncio.Task[None]]:
-        """Claim and render jobs that are alike; gives the tasks that write what came out."""
+    async def _render_group(self, group: list[Dispatch]) -> dict[str, asyncio.Task[None]]:
+        """Claim and render jobs that are alike; gives by ticket the tasks that write the clips."""
         async with self._turn:
+            if self._broken:
+                raise RuntimeError("the device does not compute any more")
             tickets = {dispatch.job_id: dispatch.ticket for dispatch in group}
             jobs = await asyncio.to_thread(self._store.claim, tickets, self._settings.lease_s)
             held = [job.ticket or "" for job in jobs]
@@ -142,9 +151,12 @@ class Generator:
                 for ticket in held:
                     self._held.drop(ticket)
                 if isinstance(error, Abandoned):
-                    return []
+                    return {}
                 raise
-        return [asyncio.create_task(self._finish(job, result)) for job, result in results]
+        return {
+            job.ticket or "": asyncio.create_task(self._finish(job, result))
+            for job, result in results
+        }
 
     async def _results(self, jobs: list[VideoJob]) -> list[tuple[VideoJob, Clip | Exception]]:
         """Clips of jobs that are alike and held, or why there is none."""
@@ -155,7 +167,10 @@ class Generator:
             first = items[0].job
             steps = (first.mask_steps or 0) + first.num_inference_steps
             watch = Watch(self._held, [item.job.ticket or "" for item in items], steps)
-            clips = iter(await self._watched(watch, partial(render, self._pipe, items)))
+            rendered = await self._watched(watch, partial(render, self._pipe, items))
+            if any(isinstance(one, Exception) for one in rendered):
+                await self._on_device(self._check_device)
+            clips = iter(rendered)
             self._figures.batch(len(items))
         return [
             (job, one if isinstance(one, Exception) else next(clips))
@@ -184,6 +199,14 @@ class Generator:
             for stage, seconds in watch.seconds.items():
                 self._figures.stage(stage, seconds)
 
+    def _check_device(self) -> None:
+        """Raise where it was not the job's fault: a lost device would fail the whole queue."""
+        try:
+            torch.zeros(1, device=self._device).add(1).item()
+        except Exception:
+            self._broken = True
+            raise
+
     def _read(self, job: VideoJob) -> Item | Exception:
         """A job's pictures; a storage that is away is waited for, and then puts the job back."""
         read = patient(self._files.read)
@@ -193,38 +216,41 @@ class Generator:
         except FileNotFoundError:
             return RuntimeError("the picture that it starts from is gone; send it again")
 
-    async def _finish(self, job: VideoJob, clip: Clip | Exception) -> None:
+    async def _finish(self, job: VideoJob, result: Clip | Exception) -> None:
         began = time.monotonic()
-        expires_at = time.time() + self._settings.expire_after_s
-        ticket = job.ticket or ""
         try:
-            if isinstance(clip, Exception):
-                code = "invalid_request" if isinstance(clip, ValueError) else "generation_failed"
-                await asyncio.to_thread(
-                    patient_store(self._store.fail), ticket, code, one_line(clip), expires_at
-                )
-                self._figures.ended("failed", time.time() - job.created_at)
-                logger.warning("%s failed: %s", job.id, clip)
-            elif await asyncio.to_thread(self._keep, job, clip, expires_at):
-                self._figures.ended("completed", time.time() - job.created_at)
+            if not isinstance(result, Exception):
+                try:
+                    files = await asyncio.to_thread(_encoded, job, result)
+                except Exception as error:
+                    result = error
+            if isinstance(result, Exception):
+                await asyncio.to_thread(self._fail, job, result)
+            else:
+                await asyncio.to_thread(self._keep, job, files)
             self._figures.stage("write", time.monotonic() - began)
         finally:
-            self._held.drop(ticket)
+            self._held.drop(job.ticket or "")
 
-    def _keep(self, job: VideoJob, clip: Clip, expires_at: float) -> bool:
-        """Write a clip and end its job; False if it is not this replica's any more."""
-        written = {
-            "video": encode_mp4(clip.frames, job.fps),
-            "gif": encode_gif(clip.frames, job.fps),
-            "mask": encode_png(clip.area),
-        }
-        for variant, data in written.items():
-            patient(self._files.write)(job.id, VARIANTS[variant][0], data)
-        if patient_store(self._store.complete)(job.ticket or "", expires_at):
-            return True
-        if not self._store.get(job.id, job.owner):
+    def _fail(self, job: VideoJob, error: Exception) -> None:
+        """End a job badly, unless it is not this replica's any more."""
+        logger.warning("%s failed: %s", job.id, error)
+        code = "invalid_request" if isinstance(error, ValueError) else "generation_failed"
+        fail = patient_store(self._store.fail)
+        if fail(job.ticket or "", code, one_line(error), self._expires_at()):
+            self._figures.ended("failed", time.time() - job.created_at)
+
+    def _keep(self, job: VideoJob, files: dict[str, bytes]) -> None:
+        """Write a clip and end its job, unless it is not this replica's any more."""
+        for name, data in files.items():
+            patient(self._files.write)(job.id, name, data)
+        if patient_store(self._store.complete)(job.ticket or "", self._expires_at()):
+            self._figures.ended("completed", time.time() - job.created_at)
+        elif not self._store.get(job.id, job.owner):
             self._files.remove(job.id)  # deleted meanwhile, and its files perhaps before these
-        return False
+
+    def _expires_at(self) -> float:
+        return time.time() + self._settings.expire_after_s
 
     async def _on_device(self, work: Callable[[], Made]) -> Made:
         return await asyncio.get_running_loop().run_in_executor(self._device_thread, work)
@@ -232,3 +258,13 @@ class Generator:
     @cached_property
     def _detector(self) -> HandDetector:
         return HandDetector.load().to(self._device)
+
+
+def _encoded(job: VideoJob, clip: Clip) -> dict[str, bytes]:
+    """The files of a clip by name."""
+    made = {
+        "video": encode_mp4(clip.frames, job.fps),
+        "gif": encode_gif(clip.frames, job.fps),
+        "mask": encode_png(clip.area),
+    }
+    return {VARIANTS[variant][0]: data for variant, data in made.items()}

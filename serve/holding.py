@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 
 from handi_model.config import Stage
 from serve.rendering import Abandoned
@@ -22,6 +23,9 @@ class Held:
     def __init__(self, store: JobStore, lease_s: float) -> None:
         self._store = store
         self._lease_s = lease_s
+        # A thread of its own: those of `asyncio.to_thread` are few in a replica, and may all wait
+        # for a storage that is away while the leases run out.
+        self._thread = ThreadPoolExecutor(1, "beats")
         self._progress: dict[str, int] = {}
         self._void: set[str] = set()
 
@@ -43,9 +47,10 @@ class Held:
 
     async def beat(self) -> None:
         """Once: renew and report all, and learn which tickets are void."""
-        self._void |= await asyncio.to_thread(
-            self._store.beat, dict(self._progress), self._lease_s
-        ) & set(self._progress)
+        void = await asyncio.get_running_loop().run_in_executor(
+            self._thread, self._store.beat, dict(self._progress), self._lease_s
+        )
+        self._void |= void & set(self._progress)
 
     async def keep(self) -> None:
         """For ever; a store that is away is asked again, and what it misses are only reports."""

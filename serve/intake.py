@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -42,9 +43,7 @@ async def read_video_order(form: VideoForm, owner: str, services: Services) -> V
         drawn = None
         if form.mask:
             data = await _uploaded("mask", form.mask, services)
-            drawn = await asyncio.to_thread(
-                area_png, data, *size, services.settings.max_image_pixels
-            )
+            drawn = await _decoded(area_png, data, size, services)
         job = VideoJob(
             owner=owner,
             model=limits.described.id,
@@ -83,9 +82,7 @@ async def read_mask_order(
         default = limits.described.mask_steps if video_steps is None else video_steps
         steps = limits.steps("mask_steps", form.mask_steps, default)
         data = await _sent(form.input_reference, services)
-        scene = await asyncio.to_thread(
-            scene_png, data, height, width, services.settings.max_image_pixels
-        )
+        scene = await _decoded(scene_png, data, (height, width), services)
     except ValueError as error:
         raise _refused(error) from None
     scale = form.guidance_scale
@@ -99,6 +96,16 @@ async def read_mask_order(
         guidance_scale=services.limits.model.guidance_scale if scale is None else scale,
         mask_steps=steps,
     )
+
+
+async def _decoded(
+    decode: Callable[[bytes, int, int, int], bytes],
+    data: bytes,
+    size: tuple[int, int],
+    services: Services,
+) -> bytes:
+    loop, most = asyncio.get_running_loop(), services.settings.max_image_pixels
+    return await loop.run_in_executor(services.decoder, decode, data, *size, most)
 
 
 async def _sent(picture: UploadFile | str, services: Services) -> bytes:

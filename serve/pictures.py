@@ -54,12 +54,20 @@ def open_picture(name: str, data: bytes, most_pixels: int) -> Image.Image:
         # Pillow clips sixteen bits to eight where one would expect it to scale them.
         wide = np.asarray(upright(picture)).clip(0, 65535)
         return Image.fromarray((wide // 257).astype(np.uint8))
-    return picture
+    return upright(picture)
+
+
+def reduced(picture: Image.Image, height: int, width: int) -> Image.Image:
+    """A picture no more than some times the clip's size: floats of a photograph fill gigabytes."""
+    factor = min(picture.height // (2 * height), picture.width // (2 * width))
+    if factor < 2:
+        return picture
+    return picture.convert("RGBA" if picture.has_transparency_data else "RGB").reduce(factor)
 
 
 def scene_png(data: bytes, height: int, width: int, most_pixels: int) -> bytes:
     """A sent picture as the model will see it, as a PNG; raises ValueError as `open_picture`."""
-    picture = open_picture("input_reference", data, most_pixels)
+    picture = reduced(open_picture("input_reference", data, most_pixels), height, width)
     try:
         return encode_png(eight_bit(read_scene(picture, height, width)))
     except ValueError as error:
@@ -68,4 +76,5 @@ def scene_png(data: bytes, height: int, width: int, most_pixels: int) -> bytes:
 
 def area_png(data: bytes, height: int, width: int, most_pixels: int) -> bytes:
     """A sent motion area at the clip's size, black and white; raises ValueError likewise."""
-    return encode_png(eight_bit(read_area(open_picture("mask", data, most_pixels), height, width)))
+    picture = reduced(open_picture("mask", data, most_pixels), height, width)
+    return encode_png(eight_bit(read_area(picture, height, width)))

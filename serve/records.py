@@ -36,6 +36,7 @@ class VideoJob(Base, kw_only=True):
     __table_args__ = (
         Index("handi_video_jobs_by_status", "status", "created_at"),
         Index("handi_video_jobs_by_owner", "owner", "created_at"),
+        Index("handi_video_jobs_by_end", "completed_at"),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True, default_factory=lambda: new_id())
@@ -55,7 +56,7 @@ class VideoJob(Base, kw_only=True):
     attempts: Mapped[int] = mapped_column(default=0)
     ticket: Mapped[str | None] = mapped_column(String(64), default=None, index=True)
     lease_until: Mapped[float] = mapped_column(default=0.0)
-    deleted: Mapped[bool] = mapped_column(default=False)
+    deleted: Mapped[bool] = mapped_column(default=False, index=True)
     created_at: Mapped[float] = mapped_column(default_factory=time.time)
     completed_at: Mapped[float | None] = mapped_column(default=None)
     expires_at: Mapped[float | None] = mapped_column(default=None, index=True)

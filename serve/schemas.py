@@ -81,7 +81,7 @@ class Video(BaseModel):
     seed: int
     guidance_scale: float
     num_inference_steps: int
-    mask_steps: int | None = Field(description="null where the motion area was drawn.")
+    mask_steps: int | None = Field(description="null where the motion area was given.")
     attempts: int = Field(description="Starts; more than one if a replica died over it.")
     error: VideoError | None
 

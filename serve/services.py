@@ -2,18 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 from fastapi import Request
 
 from serve.errors import ApiError
 from serve.files import JobFiles
-from serve.keys import owner_of
 from serve.limits import Limits
 from serve.orders import MaskOrder
 from serve.settings import ServeSettings
 from serve.store import JobStore
+
+
+class Seats:
+    """A bound on the requests that wait for the same thing."""
+
+    def __init__(self, count: int) -> None:
+        self.free = count
+
+    @contextmanager
+    def taken(self) -> Iterator[None]:
+        """One of them; raises ApiError 429 where none is free."""
+        if not self.free:
+            raise ApiError(429, "too many such requests wait already; try again", retry_after_s=2)
+        self.free -= 1
+        try:
+            yield
+        finally:
+            self.free += 1
 
 
 @dataclass
@@ -25,7 +44,9 @@ class Services:
     detect_hands: the joints in a finished clip, as JSON.
     scrape: the service's figures in Prometheus' text format.
     accepting: False while the service drains: what was accepted is finished, nothing is taken.
-    masks_waiting: orders of motion areas in this process.
+    model_seats: for requests of this process that wait for the model.
+    clip_seats: for requests of this process that wait for their clip.
+    decoder: one thread for strangers' pictures, which may be large: one at a time.
     """
 
     settings: ServeSettings
@@ -38,7 +59,11 @@ class Services:
     detect_hands: Callable[[str], Awaitable[bytes]]
     scrape: Callable[[], Awaitable[bytes]]
     accepting: bool = True
-    masks_waiting: int = 0
+    decoder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "decoder"))
+
+    def __post_init__(self) -> None:
+        self.model_seats = Seats(self.settings.max_masks)
+        self.clip_seats = Seats(self.settings.max_waiting)
 
 
 def services(request: Request) -> Services:
@@ -48,13 +73,6 @@ def services(request: Request) -> Services:
 
 
 def owner(request: Request) -> str:
-    """Whose request this is: the fingerprint of its API key, "" where none is asked for.
-
-    Raises:
-        ApiError: 401.
-    """
-    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    found = owner_of(key if scheme.lower() == "bearer" else None, services(request).keys)
-    if found is None:
-        raise ApiError(401, "no valid API key; send the header 'Authorization: Bearer KEY'")
+    """Whose request this is: the fingerprint of its API key, "" where none is asked for."""
+    found: str = request.state.owner  # the doorkeeper let nobody else in
     return found

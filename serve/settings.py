@@ -55,15 +55,23 @@ class ServeSettings(BaseModel):
     )
     max_queued: int = Field(1000, ge=1, description="Jobs that may wait; a further one gets 429.")
     max_masks: int = Field(
-        16, ge=1, description="Motion areas that a gateway may wait for; a further one gets 429."
+        16, ge=1, description="Motion areas and keypoints a gateway may wait for, else it is 429."
+    )
+    max_waiting: int = Field(
+        200,
+        ge=1,
+        description="Requests that wait for a clip in a gateway; a further one gets 429.",
     )
     max_attempts: int = Field(
-        4, ge=1, description="Starts of a job whose replicas die, before it counts as failed."
+        4, ge=1, description="Starts of a job that is interrupted, before it counts as failed."
     )
     lease_s: float = Field(
         20.0,
         ge=2,
-        description="A job whose replica is silent for so long is started again, seconds.",
+        description="Once its replica was silent so long, seconds, a job is anybody's.",
+    )
+    drain_s: float = Field(
+        60.0, ge=0, description="What a replica that has to go may spend on what it runs, seconds."
     )
     stall_s: float = Field(
         600.0,

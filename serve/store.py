@@ -10,17 +10,13 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import (
     CursorResult,
-    Engine,
     and_,
     bindparam,
-    create_engine,
     delete,
-    event,
     func,
     insert,
     or_,
@@ -28,25 +24,23 @@ from sqlalchemy import (
     tuple_,
     update,
 )
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import (
     retry,
     retry_if_exception_type,
-    stop_after_attempt,
     stop_after_delay,
     wait_exponential,
 )
 
 from pipelines.patience import PATIENCE_S
-from pipelines.records import one_line
-from serve.records import Base, VideoJob
+from serve.database import open_database
+from serve.records import VideoJob
 
 UNFINISHED = ("queued", "in_progress")
 
 patient_store = retry(
-    retry=retry_if_exception_type(OperationalError),
+    retry=retry_if_exception_type((InterfaceError, OperationalError)),
     stop=stop_after_delay(PATIENCE_S),
     wait=wait_exponential(max=10),
     reraise=True,
@@ -63,11 +57,7 @@ class JobStore:
     """
 
     def __init__(self, url: str) -> None:
-        try:
-            self._engine = _engine(url)
-            _create_tables(self._engine)
-        except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
-            raise ValueError(f"store: {_without_password(url)}: {one_line(error)}") from None
+        self._engine = open_database(url)
 
     def add(self, job: VideoJob, most_queued: int) -> bool:
         """Accept a job unless so many are queued already; gateways at once may add one each."""
@@ -135,7 +125,7 @@ class JobStore:
             Those that were due; the others are deleted, finished, or somebody else's.
         """
         now = time.time()
-        self._change_all(
+        started = self._change_all(
             update(VideoJob)
             .where(*_visible(), _due(), VideoJob.id == job_id)
             .values(
@@ -147,7 +137,12 @@ class JobStore:
             )
             for job_id, ticket in sorted(tickets.items())  # so that two claims cannot deadlock
         )
-        return self._read(select(VideoJob).where(VideoJob.ticket.in_(tickets.values())))
+        own = [
+            ticket
+            for (_, ticket), rows in zip(sorted(tickets.items()), started, strict=True)
+            if rows
+        ]
+        return self._read(select(VideoJob).where(VideoJob.ticket.in_(own)))
 
     def beat(self, progress: Mapping[str, int], lease_s: float) -> set[str]:
         """Renew the leases of tickets and report their progress.
@@ -183,7 +178,7 @@ class JobStore:
             status="failed",
             ticket=None,
             error_code=code,
-            error_message=message,
+            error_message=message.replace("\0", ""),  # which PostgreSQL does not take
             completed_at=time.time(),
             expires_at=expires_at,
         )
@@ -192,16 +187,21 @@ class JobStore:
         """Put a job back whose replica died; False if the ticket is void."""
         return self._report(ticket, status="queued", progress=0, ticket=None)
 
-    def give_up(self, max_attempts: int, expires_at: float) -> int:
-        """End the due jobs that were started so often."""
+    def give_up(self, max_attempts: int, expires_at: float, sent: Collection[str] = ()) -> int:
+        """End the due jobs that were started so often, without those that are on their way."""
         return self._change(
             update(VideoJob)
-            .where(*_visible(), _due(), VideoJob.attempts >= max_attempts)
+            .where(
+                *_visible(),
+                _due(),
+                VideoJob.attempts >= max_attempts,
+                VideoJob.id.not_in(sent),
+            )
             .values(
                 status="failed",
                 ticket=None,
                 error_code="interrupted",
-                error_message=f"{max_attempts} replicas died over this job; try other settings",
+                error_message=f"interrupted {max_attempts} times: replicas or stores failed",
                 completed_at=time.time(),
                 expires_at=expires_at,
             )
@@ -265,33 +265,3 @@ def _due() -> Any:
     """Queued, or given to somebody who has fallen silent."""
     silent = and_(VideoJob.status == "in_progress", VideoJob.lease_until < time.time())
     return or_(VideoJob.status == "queued", silent)
-
-
-def _engine(url: str) -> Engine:
-    parsed = make_url(url)
-    if parsed.get_backend_name() != "sqlite":
-        return create_engine(parsed, pool_pre_ping=True)
-    if parsed.database:
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-    engine = create_engine(parsed, connect_args={"timeout": 30})
-
-    @event.listens_for(engine, "connect")
-    def several_processes(connection: Any, _: Any) -> None:
-        # Readers do not wait for the writer; what was committed outlives a loss of power.
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-
-    return engine
-
-
-@retry(retry=retry_if_exception_type(SQLAlchemyError), stop=stop_after_attempt(2), reraise=True)
-def _create_tables(engine: Engine) -> None:
-    # Twice, for somebody else may create them between the look and the creation.
-    Base.metadata.create_all(engine)
-
-
-def _without_password(url: str) -> str:
-    try:
-        return make_url(url).render_as_string()
-    except (SQLAlchemyError, ValueError):
-        return "not a database URL"

@@ -89,10 +89,11 @@ async def run_load(
         with tqdm(total=len(forms), unit="clip", leave=False) as bar:
             while len(ended) < len(asked):
                 await asyncio.sleep(LOOK_S)
+                listed = await _listed(session, url)
                 now = time.perf_counter()
                 if now - began > limit_s:
                     raise RuntimeError(f"{len(asked) - len(ended)} jobs did not end")
-                for job in await _listed(session, url):
+                for job in listed:
                     if job["id"] in asked:
                         outcome.jobs[job["id"]] = job
                         if job["status"] in ("completed", "failed"):

@@ -101,23 +101,25 @@ class Service:
 
     def stop(self) -> None:
         """As Ctrl-C does."""
+        family = self._family()
         if self._process and self._process.poll() is None:
             self._process.send_signal(signal.SIGINT)
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(60)
-        self.kill()
+        self._kill(family)
         self._ray.cleanup()
 
     def kill(self) -> None:
         """All processes at once, as when a machine loses its power."""
-        if not self._process:
-            return
-        family = self._family()
+        self._kill(self._family())
+
+    def _kill(self, family: list[psutil.Process]) -> None:
         for process in family:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         psutil.wait_procs(family, timeout=30)
-        self._process.wait()
+        if self._process:
+            self._process.wait()
 
     def replicas(self, deployment: str = "Generator") -> list[psutil.Process]:
         """The processes of a deployment; by default those that hold the model."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from serve.errors import ApiError, documented
+from serve.errors import documented
 from serve.intake import read_mask_order
 from serve.schemas import MULTIPART, MaskForm
 from serve.services import Services, owner, services
@@ -31,14 +31,6 @@ async def predict(
     Sent back as `mask` of a video with the same fields, it gives the clip that the video would have
     had without it.
     """
-    if not ours.accepting:
-        raise ApiError(503, "the service is draining and takes no new jobs", retry_after_s=60)
-    if ours.masks_waiting >= ours.settings.max_masks:
-        raise ApiError(429, "too many motion areas are asked for; try again", retry_after_s=2)
-    ours.masks_waiting += 1
-    try:
-        return Response(
-            await ours.predict_mask(await read_mask_order(form, ours)), media_type="image/png"
-        )
-    finally:
-        ours.masks_waiting -= 1
+    with ours.model_seats.taken():
+        area = await ours.predict_mask(await read_mask_order(form, ours))
+    return Response(area, media_type="image/png")

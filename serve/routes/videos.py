@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Query, Response
+from sqlalchemy.exc import SQLAlchemyError
 
 from serve.errors import ApiError, documented
 from serve.files import DRAWN, SCENE, VARIANTS
@@ -51,15 +53,13 @@ async def create_and_wait(
     form: Annotated[VideoForm, MULTIPART], owner: Owner, ours: Ours
 ) -> Response:
     """Accept a job and answer with its clip. Who hangs up before that deletes the job."""
-    job = await _accept(form, owner, ours)
-    try:
-        found: VideoJob | None = job
-        while found and found.status in ("queued", "in_progress"):
-            await asyncio.sleep(POLL_S)
-            found = await asyncio.to_thread(ours.store.get, job.id, owner)
-    except asyncio.CancelledError:
-        await asyncio.to_thread(ours.store.delete, job.id, owner)
-        raise
+    with ours.clip_seats.taken():
+        job = await _accept(form, owner, ours)
+        try:
+            found = await _ended(job, ours)
+        except asyncio.CancelledError:
+            await asyncio.to_thread(ours.store.delete, job.id, owner)
+            raise
     if not found:
         raise ApiError(404, f"{job.id} was deleted by another request")
     if found.status == "failed":
@@ -101,14 +101,14 @@ async def delete(video_id: str, owner: Owner, ours: Ours) -> Deleted:
     """Remove a job and its files; one that waits or runs is cancelled."""
     job = await _job(video_id, owner, ours)
     await asyncio.to_thread(ours.store.delete, job.id, owner)
-    ours.wake()
+    _wake(ours)
     return Deleted(id=job.id)
 
 
 @router.get(
     "/{video_id}/content",
     response_class=Response,
-    responses={200: ANY_FILE, **documented(400, 401, 404, 409, 503)},
+    responses={200: ANY_FILE, **documented(400, 401, 404, 409, 429, 503)},
 )
 async def content(
     video_id: str,
@@ -123,16 +123,33 @@ async def content(
         why = f": {job.error_message}" if job.status == "failed" else ""
         raise ApiError(409, f"{job.id} is {job.status}{why}")
     if variant == "keypoints" and not await asyncio.to_thread(ours.files.has, job.id, name):
-        data = await ours.detect_hands(job.id)
+        with ours.model_seats.taken():
+            data = await ours.detect_hands(job.id)
+        if not await asyncio.to_thread(ours.store.get, job.id, owner):
+            await asyncio.to_thread(ours.files.remove, job.id)  # deleted meanwhile
     else:
         data = await asyncio.to_thread(ours.files.read, job.id, name)
     file = f'inline; filename="{job.id}-{name}"'
     return Response(data, media_type=media, headers={"Content-Disposition": file})
 
 
+async def _ended(job: VideoJob, ours: Services) -> VideoJob | None:
+    """The job once it has ended; None if it is deleted. A store that is away is asked again."""
+    found: VideoJob | None = job
+    while found and found.status in ("queued", "in_progress"):
+        await asyncio.sleep(POLL_S)
+        with suppress(SQLAlchemyError):
+            found = await asyncio.to_thread(ours.store.get, job.id, job.owner)
+    return found
+
+
+def _wake(ours: Services) -> None:
+    """Tell the dispatcher; where it is away it will look by itself."""
+    with suppress(Exception):
+        ours.wake()
+
+
 async def _accept(form: VideoForm, owner: str, ours: Services) -> VideoJob:
-    if not ours.accepting:
-        raise ApiError(503, "the service is draining and takes no new jobs", retry_after_s=60)
     order = await read_video_order(form, owner, ours)
     keeping = asyncio.create_task(asyncio.to_thread(_keep, order, ours))
     try:
@@ -148,7 +165,7 @@ async def _accept(form: VideoForm, owner: str, ours: Services) -> VideoJob:
             f"{ours.settings.max_queued} jobs are waiting, which are the most; try again later",
             retry_after_s=await asyncio.to_thread(ours.store.seconds_a_job),
         )
-    ours.wake()
+    _wake(ours)
     return order.job
 
 

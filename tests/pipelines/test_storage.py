@@ -1,6 +1,14 @@
 import pytest
 
-from pipelines.storage import absolute, fetch_folder, find, put_folder, read_bytes, writable
+from pipelines.storage import (
+    absolute,
+    fetch_folder,
+    find,
+    put_folder,
+    read_bytes,
+    writable,
+    write_bytes,
+)
 
 
 def test_a_writable_folder_is_made_and_left_empty(tmp_path):
@@ -48,3 +56,13 @@ def test_copying_twice_does_not_nest(tmp_path):
         put_folder(given, f"file://{target}")
     assert [path.name for path in target.rglob("*")] == ["weights"]
     assert (target / "weights").read_bytes() == b"2"
+
+
+def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(OSError, match="No space"):
+        write_bytes(str(tmp_path / "clip.mp4"), b"clip")
+    assert list(tmp_path.iterdir()) == []

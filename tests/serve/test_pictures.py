@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from serve.pictures import area_png, open_picture, scene_png
+from serve.pictures import area_png, open_picture, reduced, scene_png
 from tests.serve.conftest import png
 
 MOST = 50_000_000
@@ -278,3 +278,17 @@ def test_a_turned_picture_of_sixteen_bits_stands_upright():
 def test_a_bomb_is_told_as_too_large():
     with pytest.raises(ValueError, match="more than 50000000 pixels; send a smaller one"):
         scene_png(header_of(60_000, 60_000), 64, 64, MOST)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "P", "L"])
+def test_a_photograph_is_brought_near_the_clips_size_before_it_becomes_floats(mode):
+    photograph = Image.new("RGB", (4000, 3000), "red").convert(mode)
+    near = reduced(photograph, 64, 48)
+    assert near.height >= 2 * 64 and near.width >= 2 * 48
+    assert near.width * near.height < 20 * 64 * 48 * 4
+    assert near.convert("RGB").getpixel((0, 0)) == photograph.convert("RGB").getpixel((0, 0))
+
+
+def test_a_picture_of_about_the_clips_size_stays_as_it_is():
+    picture = Image.new("RGB", (150, 100))
+    assert reduced(picture, 64, 64) is picture

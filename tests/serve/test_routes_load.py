@@ -14,6 +14,7 @@ from starlette.datastructures import UploadFile
 from starlette.testclient import TestClient
 
 from serve.api import build_api
+from serve.keys import fingerprint
 from serve.records import VideoJob
 from serve.routes.videos import _accept
 from serve.schemas import VideoForm
@@ -154,3 +155,45 @@ def test_a_job_whose_client_hung_up_while_it_was_accepted_has_its_files_or_is_no
     asyncio.run(hang_up())
     for job in services.store.page("", 10):
         assert services.files.has(job.id, "scene.png")
+
+
+@pytest.mark.parametrize(
+    ("keys", "accepting", "length", "status"),
+    [
+        ([fingerprint("a-key")], True, b"10", 401),
+        ([], False, b"10", 503),
+        ([], True, b"99999999999", 413),
+    ],
+    ids=["no key", "draining", "too long"],
+)
+def test_who_is_refused_at_the_door_sends_no_body(services, keys, accepting, length, status):
+    services.keys, services.accepting = keys, accepting
+    told: list[Any] = []
+
+    async def receive() -> Any:
+        raise AssertionError("the body was asked for")
+
+    async def send(message: Any) -> None:
+        told.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/videos",
+        "headers": [(b"content-length", length)],
+    }
+    asyncio.run(build_api(services)(scope, receive, send))
+    assert told[0]["status"] == status
+
+
+def test_only_so_many_requests_wait_for_their_clips(client, services):
+    services.clip_seats.free = 0
+    refused(ask(client, "/v1/videos/sync"), 429, "too many such requests")
+    assert kept(services) == []
+
+
+def test_keypoints_are_detected_for_only_so_many_at_a_time(client, services):
+    job = created(client)
+    completed(services, job["id"])
+    services.model_seats.free = 0
+    refused(client.get(f"/v1/videos/{job['id']}/content?variant=keypoints"), 429)

@@ -17,7 +17,7 @@ def test_a_motion_area_comes_as_a_picture_of_the_clips_size(client, services):
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "image/png"
     assert Image.open(io.BytesIO(answer.content)).size == (80, 64)
-    assert services.masks_waiting == 0
+    assert services.model_seats.free == services.settings.max_masks
     assert kept(services) == []
 
 
@@ -42,15 +42,15 @@ def test_a_motion_area_is_ordered_as_asked(client, services):
 def test_what_is_not_of_the_motion_area_is_refused_there(client, services):
     refused(ask(client, "/v1/masks", num_inference_steps="2"), 400, "", "num_inference_steps")
     refused(ask(client, "/v1/masks", prompt=" "), 400, "", "prompt")
-    assert services.masks_waiting == 0
+    assert services.model_seats.free == services.settings.max_masks
 
 
 def test_too_many_motion_areas_at_once_are_refused(client, services):
-    services.masks_waiting = services.settings.max_masks
+    services.model_seats.free = 0
     answer = ask(client, "/v1/masks")
-    refused(answer, 429, "too many motion areas")
+    refused(answer, 429, "too many such requests")
     assert int(answer.headers["Retry-After"]) > 0
-    assert services.masks_waiting == services.settings.max_masks
+    assert services.model_seats.free == 0
 
 
 def test_a_motion_area_that_could_not_be_made_is_told_and_waited_for_no_more(client, services):
@@ -61,4 +61,4 @@ def test_a_motion_area_that_could_not_be_made_is_told_and_waited_for_no_more(cli
     answer = ask(client, "/v1/masks")
     refused(answer, 503, "the replica died")
     assert answer.headers["Retry-After"] == "5"
-    assert services.masks_waiting == 0
+    assert services.model_seats.free == services.settings.max_masks

@@ -322,7 +322,7 @@ def test_a_job_that_replicas_die_over_is_given_up(store):
     assert store.give_up(3, LATER) == 1
     found = store.get(thrice, "")
     assert (found.status, found.error_code) == ("failed", "interrupted")
-    assert "3 replicas died" in found.error_message
+    assert "interrupted 3 times" in found.error_message
     assert found.expires_at == LATER
     assert void(store, "thrice 2")
     assert {one.id for one in store.due(10)} == {fresh, twice}

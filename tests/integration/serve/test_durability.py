@@ -88,7 +88,7 @@ def test_a_job_over_which_every_replica_dies_fails_and_says_so(tmp_path):
             service.replicas()[0].kill()
         until(lambda: seen(service, job)["status"] == "failed")
         error = seen(service, job)["error"]
-        assert error["code"] == "interrupted" and "2 replicas died" in error["message"]
+        assert error["code"] == "interrupted" and "interrupted 2 times" in error["message"]
         other = accepted(service)
         until(all_completed(service, [other]))
 

@@ -1,0 +1,62 @@
+"""The database of the job records, opened so that several processes may work on it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
+from tenacity import retry, retry_if_exception_type, stop_after_attempt
+
+from pipelines.records import one_line
+from serve.records import Base
+
+LOST_HOST = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": 20000}
+"""For PostgreSQL: a host that vanishes without a word is given up within 20 seconds."""
+
+
+def open_database(url: str) -> Engine:
+    """Open a database; a missing SQLite file and missing tables are made.
+
+    Raises:
+        ValueError: if that cannot be, in one line without the password.
+    """
+    try:
+        engine = _engine(url)
+        _create_tables(engine)
+    except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
+        raise ValueError(f"store: {_without_password(url)}: {one_line(error)}") from None
+    return engine
+
+
+def _engine(url: str) -> Engine:
+    parsed = make_url(url)
+    if parsed.get_backend_name() != "sqlite":
+        patience = LOST_HOST if parsed.get_driver_name() == "psycopg" else {}
+        return create_engine(parsed, pool_pre_ping=True, connect_args=patience)
+    if parsed.database:
+        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+    engine = create_engine(parsed, connect_args={"timeout": 30})
+
+    @event.listens_for(engine, "connect")
+    def several_processes(connection: Any, _: Any) -> None:
+        # Readers do not wait for the writer; what was committed outlives a loss of power.
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+
+    return engine
+
+
+@retry(retry=retry_if_exception_type(SQLAlchemyError), stop=stop_after_attempt(2), reraise=True)
+def _create_tables(engine: Engine) -> None:
+    # Twice, for somebody else may create them between the look and the creation.
+    Base.metadata.create_all(engine)
+
+
+def _without_password(url: str) -> str:
+    try:
+        return make_url(url).render_as_string()
+    except (SQLAlchemyError, ValueError):
+        return "not a database URL"
