@@ -17,9 +17,9 @@ from pipelines.mistakes import first_mistake
 from pipelines.saved_model import SavedModel, read_saved_model
 from pipelines.storage import writable
 from serve.dispatcher import Dispatcher
-from serve.gateway import Gateway
-from serve.generator import Generator
-from serve.keys import fingerprints
+from serve.http.gateway import Gateway
+from serve.http.keys import fingerprints
+from serve.model.generator import Generator
 from serve.settings import ServeSettings
 from serve.store import JobStore
 

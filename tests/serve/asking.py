@@ -9,7 +9,7 @@ from typing import Any
 from starlette.testclient import TestClient
 
 from serve.files import VARIANTS
-from serve.services import Services
+from serve.http.services import Services
 from tests.serve.conftest import png
 
 TYPES = {

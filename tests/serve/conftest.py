@@ -13,11 +13,11 @@ from starlette.testclient import TestClient
 
 import handi_model.tiny
 from pipelines.saved_model import SavedModel
-from serve.api import build_api
 from serve.files import JobFiles
-from serve.limits import Limits
+from serve.http.api import build_api
+from serve.http.limits import Limits
+from serve.http.services import Services
 from serve.orders import MaskOrder
-from serve.services import Services
 from serve.settings import ServeSettings
 from serve.store import JobStore
 

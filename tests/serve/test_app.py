@@ -10,7 +10,7 @@ import pytest
 from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
 from serve.app import absolute_store, app, checked
-from serve.keys import VARIABLE, fingerprint
+from serve.http.keys import VARIABLE, fingerprint
 
 
 @pytest.fixture(scope="module")

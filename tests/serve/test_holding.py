@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
-from serve.holding import BEATS_A_LEASE, Held, Watch
-from serve.rendering import Abandoned
+from serve.model.holding import BEATS_A_LEASE, Held, Watch
+from serve.model.rendering import Abandoned
 
 
 class Store:
@@ -142,7 +142,7 @@ def test_a_batch_without_tickets_is_never_abandoned(held):
 
 def test_the_time_of_each_stage_is_counted(held, monkeypatch):
     now = [100.0]
-    monkeypatch.setattr("serve.holding.time.monotonic", lambda: now[0])
+    monkeypatch.setattr("serve.model.holding.time.monotonic", lambda: now[0])
     watch = Watch(held, [], steps=3)
     for stage, second in (("mask", 103.0), ("mask", 104.0), ("video", 110.0)):
         now[0] = second

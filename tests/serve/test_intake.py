@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from serve import intake
-from serve.errors import ApiError
-from serve.intake import fetch
+from serve.http import intake
+from serve.http.errors import ApiError
+from serve.http.intake import fetch
 from tests.serve.conftest import png
 
 PICTURE = png()

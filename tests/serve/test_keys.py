@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serve.keys import VARIABLE, fingerprint, fingerprints, owner_of
+from serve.http.keys import VARIABLE, fingerprint, fingerprints, owner_of
 
 
 def test_without_the_variable_the_service_is_open_to_all(monkeypatch):

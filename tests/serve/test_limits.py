@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from serve.limits import Limits
+from serve.http.limits import Limits
 from serve.settings import ServeSettings
 from tests.serve.conftest import MODEL
 

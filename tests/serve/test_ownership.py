@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from starlette.testclient import TestClient
 
-from serve.api import build_api
-from serve.keys import fingerprint
+from serve.http.api import build_api
+from serve.http.keys import fingerprint
 from tests.serve.asking import completed, created, refused
 
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
-from serve.pictures import area_png, open_picture, reduced, scene_png
+from serve.http.pictures import area_png, open_picture, reduced, scene_png
 from tests.serve.conftest import png
 
 MOST = 50_000_000

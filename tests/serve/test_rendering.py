@@ -15,9 +15,7 @@ from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
 from handi_model.latents import empty_mask_latent, encode_frames
 from handi_model.pipeline import HandiPipeline
-from serve.orders import MaskOrder
-from serve.records import VideoJob
-from serve.rendering import (
+from serve.model.rendering import (
     Abandoned,
     Clip,
     Item,
@@ -26,6 +24,8 @@ from serve.rendering import (
     predict_areas,
     render,
 )
+from serve.orders import MaskOrder
+from serve.records import VideoJob
 from tests.serve.conftest import png
 
 

@@ -13,11 +13,11 @@ from sqlalchemy.exc import OperationalError
 from starlette.datastructures import UploadFile
 from starlette.testclient import TestClient
 
-from serve.api import build_api
-from serve.keys import fingerprint
+from serve.http.api import build_api
+from serve.http.keys import fingerprint
+from serve.http.routes.videos import _accept
+from serve.http.schemas import VideoForm
 from serve.records import VideoJob
-from serve.routes.videos import _accept
-from serve.schemas import VideoForm
 from tests.serve.asking import ask, completed, created, kept, refused
 from tests.serve.conftest import png
 

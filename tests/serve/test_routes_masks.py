@@ -7,7 +7,7 @@ from typing import Any
 
 from PIL import Image
 
-from serve.errors import ApiError
+from serve.http.errors import ApiError
 from tests.serve.asking import ask, kept, refused
 from tests.serve.conftest import MODEL
 

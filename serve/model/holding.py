@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from handi_model.config import Stage
-from serve.rendering import Abandoned
+from serve.model.rendering import Abandoned
 from serve.store import JobStore
 
 logger = logging.getLogger("ray.serve")

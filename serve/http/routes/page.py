@@ -8,12 +8,12 @@ from pathlib import Path
 from fastapi import APIRouter, Response
 
 from pipelines.rendered.scenes import SCENES, first_frame
-from serve.errors import ApiError, documented
-from serve.schemas import Example
+from serve.http.errors import ApiError, documented
+from serve.http.schemas import Example
 
 router = APIRouter(include_in_schema=False)
 
-PAGE = Path(__file__).parents[1] / "page"
+PAGE = Path(__file__).parents[2] / "page"
 # Nothing is loaded from elsewhere, and no script but the page's own runs.
 SAFE = {
     "Content-Security-Policy": (

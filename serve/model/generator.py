@@ -21,11 +21,9 @@ from pipelines.patience import patient
 from pipelines.records import one_line
 from serve.figures import ModelFigures
 from serve.files import DRAWN, SCENE, VARIANTS, JobFiles
-from serve.holding import Held, Watch
-from serve.keypoints import keypoints_in
-from serve.orders import Dispatch, MaskOrder
-from serve.records import VideoJob
-from serve.rendering import (
+from serve.model.detection import keypoints_in
+from serve.model.holding import Held, Watch
+from serve.model.rendering import (
     Abandoned,
     Clip,
     Item,
@@ -35,6 +33,8 @@ from serve.rendering import (
     predict_areas,
     render,
 )
+from serve.orders import Dispatch, MaskOrder
+from serve.records import VideoJob
 from serve.settings import ServeSettings
 from serve.store import JobStore, patient_store
 

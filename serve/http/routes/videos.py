@@ -10,12 +10,13 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from serve.errors import ApiError, documented
 from serve.files import DRAWN, SCENE, VARIANTS
-from serve.intake import VideoOrder, read_video_order
+from serve.http.errors import ApiError, documented
+from serve.http.intake import VideoOrder, read_video_order
+from serve.http.schemas import MULTIPART, Deleted, Video, VideoForm, VideoList, video_of
+from serve.http.services import Services, owner, services
+from serve.keypoints import Keypoints
 from serve.records import VideoJob
-from serve.schemas import MULTIPART, Deleted, Keypoints, Video, VideoForm, VideoList, video_of
-from serve.services import Services, owner, services
 
 router = APIRouter(prefix="/v1/videos", tags=["videos"])
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from serve.errors import documented
-from serve.schemas import Health, ModelList
-from serve.services import Services, owner, services
+from serve.http.errors import documented
+from serve.http.schemas import Health, ModelList
+from serve.http.services import Services, owner, services
 
 router = APIRouter(tags=["service"])
 

@@ -6,9 +6,9 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.errors import error_answer
-from serve.keys import owner_of
-from serve.services import Services
+from serve.http.errors import error_answer
+from serve.http.keys import owner_of
+from serve.http.services import Services
 
 
 class Doorkeeper:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from fastapi import Request
 
-from serve.errors import ApiError
 from serve.files import JobFiles
-from serve.limits import Limits
+from serve.http.errors import ApiError
+from serve.http.limits import Limits
 from serve.orders import MaskOrder
 from serve.settings import ServeSettings
 from serve.store import JobStore

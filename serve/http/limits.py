@@ -10,7 +10,7 @@ from tokenizers import Tokenizer
 
 from handi_model.bounds import LONGEST_CLIP, check_count, check_size
 from pipelines.saved_model import SavedModel
-from serve.schemas import Model
+from serve.http.schemas import Model
 from serve.settings import ServeSettings
 
 

@@ -7,10 +7,10 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
-from serve.doorkeeper import Doorkeeper
-from serve.errors import add_handlers
-from serve.routes import about, masks, page, videos
-from serve.services import Services
+from serve.http.doorkeeper import Doorkeeper
+from serve.http.errors import add_handlers
+from serve.http.routes import about, masks, page, videos
+from serve.http.services import Services
 
 FORM_BYTES = 2**16
 """Room for the fields beside the pictures."""

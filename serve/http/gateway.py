@@ -13,13 +13,13 @@ from ray.serve.handle import DeploymentHandle
 
 from pipelines.records import one_line
 from pipelines.saved_model import SavedModel
-from serve.api import build_api
-from serve.errors import SOON_S, ApiError
 from serve.figures import scrape
 from serve.files import JobFiles
-from serve.limits import Limits
+from serve.http.api import build_api
+from serve.http.errors import SOON_S, ApiError
+from serve.http.limits import Limits
+from serve.http.services import Services
 from serve.orders import MaskOrder
-from serve.services import Services
 from serve.settings import ServeSettings
 from serve.store import JobStore
 

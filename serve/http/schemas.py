@@ -141,30 +141,6 @@ class Example(BaseModel):
     url: str
 
 
-class Hand(BaseModel):
-    handedness: Literal["left", "right"] = Field(description="The wearer's own.")
-    score: float = Field(description="Presence, from 0 to 1.")
-    landmarks: list[tuple[float, float]] = Field(
-        description="21 joints in MediaPipe's order: x, y from 0 to 1 of the frame.",
-        min_length=21,
-        max_length=21,
-    )
-
-
-class FrameHands(BaseModel):
-    time_s: float
-    hands: list[Hand]
-
-
-class Keypoints(BaseModel):
-    """The hands' joints in each frame of a clip."""
-
-    fps: float
-    height: int
-    width: int
-    frames: list[FrameHands]
-
-
 def video_of(job: VideoJob) -> Video:
     failed = job.error_code is not None
     return Video(

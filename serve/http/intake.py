@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 import aiohttp
 from starlette.datastructures import UploadFile
 
-from serve.errors import ApiError
+from serve.http.errors import ApiError
+from serve.http.pictures import area_png, scene_png
+from serve.http.schemas import MaskForm, VideoForm
+from serve.http.services import Services
 from serve.orders import MaskOrder
-from serve.pictures import area_png, scene_png
 from serve.records import VideoJob
-from serve.schemas import MaskForm, VideoForm
-from serve.services import Services
 
 FETCH_S = 10
 """How long a picture's host may take."""

@@ -6,10 +6,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
-from serve.errors import documented
-from serve.intake import read_mask_order
-from serve.schemas import MULTIPART, MaskForm
-from serve.services import Services, owner, services
+from serve.http.errors import documented
+from serve.http.intake import read_mask_order
+from serve.http.schemas import MULTIPART, MaskForm
+from serve.http.services import Services, owner, services
 
 router = APIRouter(tags=["masks"])
 

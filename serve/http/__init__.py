@@ -1,0 +1,1 @@
+"""What a client meets: the HTTP application, and the deployment that runs it."""

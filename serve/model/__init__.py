@@ -1,0 +1,1 @@
+"""What holds the model: the deployment that renders, and what it needs for that."""
