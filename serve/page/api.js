@@ -6,7 +6,9 @@ const KEY = "handi-api-key";
 
 /** @type {(refused: boolean) => Promise<string|null>} */
 let askForKey = async () => null;
-/** @type {Promise<string|null>|null} One question for all calls that lack a key. */
+/** @type {string|null} The key, where the browser's settings forbid storage. */
+let unstored = null;
+/** @type {Promise<void>|null} One question for all calls that lack a key. */
 let asking = null;
 
 /** A refusal. `status` is 0 where no answer came at all. */
@@ -36,24 +38,24 @@ export function onKeyNeeded(ask) {
  * Call the service. An answer of 401 asks for a key and goes on with it.
  * @param {string} path
  * @param {{method?: string, body?: FormData, signal?: AbortSignal}} [options]
- * @returns {Promise<Response>} always a success
+ * @param {(answer: Response) => Promise<any>} read a success, as far as the body goes
  * @throws {ApiError}
  */
-export async function call(path, options = {}) {
+async function call(path, options = {}, read) {
   for (;;) {
-    const key = sessionStorage.getItem(KEY);
+    const key = storedKey();
     const headers = key ? { Authorization: `Bearer ${key}` } : {};
     let answer;
     try {
       answer = await fetch(path, { ...options, headers });
+      if (answer.ok) return await read(answer); // the network can be lost in the body too
     } catch (error) {
       if (options.signal?.aborted) throw error;
       throw new ApiError("The service cannot be reached. Is the network up?");
     }
-    if (answer.ok) return answer;
     if (answer.status !== 401) throw await refusal(answer);
     // While this call was under way another may have obtained the key.
-    if (sessionStorage.getItem(KEY) === key) await obtainKey(key !== null);
+    if (storedKey() === key) await obtainKey(key !== null);
   }
 }
 
@@ -62,8 +64,8 @@ export async function call(path, options = {}) {
  * @param {{method?: string, body?: FormData, signal?: AbortSignal}} [options]
  * @returns {Promise<any>}
  */
-export async function callJson(path, options) {
-  return (await call(path, options)).json();
+export function callJson(path, options) {
+  return call(path, options, (answer) => answer.json());
 }
 
 /**
@@ -71,8 +73,8 @@ export async function callJson(path, options) {
  * @param {{method?: string, body?: FormData, signal?: AbortSignal}} [options]
  * @returns {Promise<Blob>}
  */
-export async function callBlob(path, options) {
-  return (await call(path, options)).blob();
+export function callBlob(path, options) {
+  return call(path, options, (answer) => answer.blob());
 }
 
 /**
@@ -86,10 +88,29 @@ export function content(id, variant, signal) {
 
 /** @param {boolean} refused whether a key was sent and not accepted */
 async function obtainKey(refused) {
-  asking ??= askForKey(refused).finally(() => (asking = null));
-  const key = await asking;
+  asking ??= askForKey(refused)
+    .then(storeKey)
+    .finally(() => (asking = null));
+  await asking;
+}
+
+function storedKey() {
+  try {
+    return sessionStorage.getItem(KEY) ?? unstored;
+  } catch {
+    return unstored;
+  }
+}
+
+/** @param {string|null} key null where the user declined */
+function storeKey(key) {
   if (key === null) throw new ApiError("This service asks for an API key.", { status: 401 });
-  sessionStorage.setItem(KEY, key);
+  try {
+    sessionStorage.setItem(KEY, key);
+  } catch {
+    unstored = key;
+  }
+  window.dispatchEvent(new Event("handi-key")); // for what gave up without one
 }
 
 /** @param {Response} answer */

@@ -11,6 +11,7 @@ const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowD
  * @param {HTMLCanvasElement} canvas
  * @param {HTMLElement} cursor a ring over the canvas that shows where the brush is and how large
  * @param {object} on
+ * @param {() => void} on.begin before a stroke is made
  * @param {() => void} on.change after the area, the tool or the brush's size changed
  * @param {(news: string) => void} on.say in words what a keyboard user cannot see
  */
@@ -28,6 +29,12 @@ export function createBrush(canvas, cursor, on) {
   function remember() {
     past.push({ cells: area.cells.slice(), byHand });
     if (past.length > REMEMBERED) past.shift();
+  }
+
+  function beginStroke() {
+    on.begin();
+    remember();
+    [penDown, byHand] = [true, true];
   }
 
   function drawTo(point) {
@@ -90,8 +97,7 @@ export function createBrush(canvas, cursor, on) {
   canvas.addEventListener("pointerdown", (event) => {
     if (!event.isPrimary || event.button !== 0) return;
     canvas.setPointerCapture(event.pointerId);
-    remember();
-    [penDown, byHand] = [true, true];
+    beginStroke();
     at = pointOf(event);
     drawTo(at);
     placeCursor();
@@ -148,8 +154,7 @@ export function createBrush(canvas, cursor, on) {
       move(MOVES[event.key], event.shiftKey ? 4 : 1);
     } else if (event.key === " ") {
       if (event.repeat) return true;
-      remember();
-      [penDown, byHand] = [true, true];
+      beginStroke();
       drawTo(at);
     } else if (event.key.toLowerCase() === "e") {
       setErasing(!erasing);
@@ -188,10 +193,14 @@ export function createBrush(canvas, cursor, on) {
       at = { x: width / 2, y: height / 2 };
       setDiameter(Math.max(width, height) / 8);
     },
-    /** Show another area; the one before comes back by undo. */
-    replace(/** @type {Area} */ other) {
+    /**
+     * Show another area; the one before comes back by undo.
+     * @param {Area} other
+     * @param {boolean} [hand] whether it counts as painted
+     */
+    replace(other, hand = false) {
       if (coverage(area)) remember();
-      [area, byHand] = [{ ...other, cells: other.cells.slice() }, false];
+      [area, byHand] = [{ ...other, cells: other.cells.slice() }, hand];
       changed();
     },
     /** Nothing painted; what was comes back by undo. */

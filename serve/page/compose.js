@@ -30,6 +30,10 @@ export function createComposer(onJob) {
   let model = null;
 
   const brush = createBrush(byId("area"), byId("cursor"), {
+    begin() {
+      // Who paints has the word: a prediction still under way would overwrite the stroke.
+      if (!byId("predicting").hidden) stopPredicting();
+    },
     change: showTools,
     say: (news) => (byId("brush-news").textContent = news),
   });
@@ -43,15 +47,19 @@ export function createComposer(onJob) {
     clearPlaces();
     shape = ""; // another picture: what was painted belongs to the one before
     fitStage();
-    byId("tools").hidden = false;
+    showStage();
     predictSoon(0);
   });
 
   /** The model's defaults are there, or are asked for again where that failed before. */
-  function knowModel(place) {
+  function knowModel() {
+    const place = byId("generate-error");
     const load = async () => {
       const models = await patiently(() => callJson("/v1/models"), place);
+      clearNotice(place);
       settings.setModel(models.data[0]);
+      byId("area").hidden = false;
+      showStage();
     };
     model ??= load().catch((error) => {
       model = null;
@@ -60,10 +68,16 @@ export function createComposer(onJob) {
     return model;
   }
 
+  /** Only on the clip's own pixels can be painted: before the model is known nothing is. */
+  function showStage() {
+    byId("tools").hidden = !file || byId("area").hidden;
+  }
+
   /** Show the picture as the service cuts it, and the area on the clip's own pixels. */
   function fitStage() {
     const { width, height } = settings.size();
     if (shape === `${width}x${height}`) return;
+    stopPredicting(); // its answer would be of the size before
     shape = `${width}x${height}`;
     stage.style.aspectRatio = `${width} / ${height}`;
     stage.style.maxWidth = `min(100%, ${Math.round((60 * width) / height)}vh)`;
@@ -87,6 +101,7 @@ export function createComposer(onJob) {
   function areaWords(waiting, share, byHand) {
     if (waiting) return "Predicting where hands will move…";
     const percent = share > 0 && share < 0.005 ? "under 1" : Math.round(100 * share);
+    if (file && settings.flawOf(file)) return settings.flawOf(file);
     if (share > 0) return `${byHand ? "Painted" : "Predicted"}: ${percent} % of the picture may move.`;
     if (answered) return "Nothing is predicted to move. Paint an area, or let it be predicted while generating.";
     if (!prompt.value.trim()) return "Type an instruction to see where hands will move, or paint it.";
@@ -95,7 +110,12 @@ export function createComposer(onJob) {
 
   function predictSoon(milliseconds = PAUSE) {
     clearTimeout(pause);
-    pause = setTimeout(() => {
+    pause = setTimeout(async () => {
+      try {
+        if (file) await knowModel();
+      } catch (error) {
+        return showError(byId("generate-error"), error);
+      }
       // Hand work is not thrown away for a changed word: "Predict again" is there for that.
       const { area, byHand } = brush.state();
       if (!(byHand && coverage(area))) predict();
@@ -113,7 +133,7 @@ export function createComposer(onJob) {
     stopPredicting();
     askedFor = JSON.stringify(fields);
     answered = false;
-    if (!file || !fields.prompt) return showTools();
+    if (!file || !fields.prompt || settings.flawOf(file)) return showTools();
     predicting = new AbortController();
     const { signal } = predicting;
     const body = formOf(fields, file);
@@ -162,7 +182,7 @@ export function createComposer(onJob) {
     byId("generate").setAttribute("aria-disabled", "true");
     byId("generate").textContent = "Sending…";
     try {
-      await knowModel(byId("generate-error"));
+      await knowModel();
       stopPredicting();
       const body = await jobForm();
       const send = () => callJson("/v1/videos", { method: "POST", body });
@@ -192,6 +212,7 @@ export function createComposer(onJob) {
   /** The first field that cannot be sent, and why. */
   function findFlaw() {
     if (!file) return { field: byId("file"), message: "Choose a picture first." };
+    if (settings.flawOf(file)) return { field: byId("file"), message: settings.flawOf(file) };
     if (!prompt.value.trim()) return { field: prompt, message: "Say what the hands are to do." };
     const field = form.querySelector("#settings input:invalid");
     return field && { field, message: field.validationMessage };
@@ -222,21 +243,27 @@ export function createComposer(onJob) {
     /** Fetch what the form begins with: the model's defaults and the examples. */
     async begin() {
       scene.offerExamples().catch((error) => console.warn(error)); // the form works without them
-      await knowModel(byId("generate-error")).catch((error) => showError(byId("generate-error"), error));
+      await knowModel().catch((error) => showError(byId("generate-error"), error));
     },
     /**
      * Fill in what an earlier clip was made from.
      * @param {import("./words.js").Job} job
      * @param {Blob} picture
-     * @param {Blob|null} mask the area, where it was drawn
+     * @param {Blob|null} mask the area, where it was given
      */
     async startFrom(job, picture, mask) {
+      const before = file;
+      await knowModel();
+      const area = mask && (await readArea(mask));
+      if (file !== before) return; // the user chose another picture meanwhile
+      const own = new File([picture], "scene.png", { type: "image/png" });
+      await scene.pick(own, job.prompt);
+      if (file !== own) return;
       settings.setFrom(job);
-      await scene.pick(new File([picture], "scene.png", { type: "image/png" }), job.prompt);
-      if (!mask) return;
+      if (!area) return;
       stopPredicting();
       askedFor = JSON.stringify(areaFields());
-      brush.replace(await readArea(mask));
+      brush.replace(area, true); // as good as painted: no changed word throws it away
     },
   };
 }

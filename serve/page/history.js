@@ -24,22 +24,32 @@ export function createHistory() {
   /** @type {Map<string, HTMLElement>} */
   const items = new Map();
   let wake = () => {};
+  let keyless = false;
 
   /** Keep the list true for as long as the page is open. */
   async function keep() {
     for (;;) {
-      let keyless = false;
+      keyless = false;
       try {
         await refresh();
         clearNotice(place);
       } catch (error) {
         showError(place, error);
         keyless = error instanceof ApiError && error.status === 401;
+        if (keyless) offerToEnterKey();
       }
       const pause = jobs.some(isUnfinished) && !document.hidden ? POLL_BUSY : POLL_IDLE;
       const woken = new Promise((resolve) => (wake = () => resolve(null)));
       await (keyless ? woken : Promise.race([sleep(pause), woken])); // to ask for a key over and over would nag
     }
+  }
+
+  function offerToEnterKey() {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Enter the key";
+    button.addEventListener("click", () => wake());
+    place.append(" ", button);
   }
 
   async function refresh() {
@@ -48,18 +58,17 @@ export function createHistory() {
     if (changes !== before) return refresh(); // the page may be older than what the user just did
     const tail = rest(page);
     if (tail.length === 0) hasMore = page.has_more;
-    jobs = [...page.data, ...(await Promise.all(tail.map(freshened))).flat()];
+    const fresh = (await Promise.all(tail.map(freshened))).flat();
+    if (changes !== before) return refresh();
+    jobs = [...page.data, ...fresh];
     loaded = true;
     draw();
   }
 
-  /** The jobs already loaded that come after a fresh first page. */
+  /** The jobs already loaded that come after a fresh first page; none where jobs are missing between. */
   function rest(page) {
-    if (!page.has_more) return [];
     const last = jobs.findIndex((job) => job.id === page.last_id);
-    if (last >= 0) return jobs.slice(last + 1);
-    const fresh = new Set(page.data.map((job) => job.id));
-    return jobs.filter((job) => !fresh.has(job.id));
+    return page.has_more && last >= 0 ? jobs.slice(last + 1) : [];
   }
 
   /** @returns {Promise<Job[]>} the job as it is now; none where it was deleted */
@@ -74,7 +83,7 @@ export function createHistory() {
 
   async function more() {
     const last = jobs.at(-1);
-    if (!last) return;
+    if (!last) return wake();
     try {
       const path = `/v1/videos?limit=${PAGE}&order=desc&after=${encodeURIComponent(last.id)}`;
       const page = await patiently(() => callJson(path), place);
@@ -85,8 +94,16 @@ export function createHistory() {
       draw();
       items.get(page.data[0]?.id)?.querySelector("a")?.focus();
     } catch (error) {
-      showError(place, error);
+      if (!(error instanceof ApiError && error.status === 404)) return showError(place, error);
+      remove(last.id); // deleted elsewhere, or expired: nothing comes after it
+      await more();
     }
+  }
+
+  function remove(/** @type {string} */ id) {
+    changes += 1;
+    jobs = jobs.filter((job) => job.id !== id);
+    draw();
   }
 
   /** Bring the list in line with `jobs`; an item that stays keeps its element, and so its focus. */
@@ -141,7 +158,10 @@ export function createHistory() {
   }
 
   byId("more").addEventListener("click", more);
-  document.addEventListener("visibilitychange", () => wake());
+  window.addEventListener("handi-key", () => wake());
+  document.addEventListener("visibilitychange", () => {
+    if (!document.hidden && !keyless) wake();
+  });
 
   return {
     keep,
@@ -162,11 +182,7 @@ export function createHistory() {
       draw();
       wake();
     },
-    remove(/** @type {string} */ id) {
-      changes += 1;
-      jobs = jobs.filter((job) => job.id !== id);
-      draw();
-    },
+    remove,
     /** Mark the job that is open. */
     mark(/** @type {string|null} */ id) {
       current = id;

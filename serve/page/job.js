@@ -2,7 +2,7 @@
 
 import { ApiError, callJson, content } from "./api.js";
 import { drawArea, readArea } from "./area.js";
-import { byId, sleep } from "./dom.js";
+import { byId, isAbort, sleep } from "./dom.js";
 import { clearNotice, patiently, showError } from "./notices.js";
 import { isUnfinished, parseSize, sentence, settingsWords, stepWords } from "./words.js";
 
@@ -48,12 +48,8 @@ export function createJobView(on) {
 
   /** Show a job and stay with it until it is finished or another is opened. */
   async function open(/** @type {string} */ id) {
-    close();
+    showEmpty("Opening…");
     const { signal } = opened;
-    root.hidden = false;
-    byId("job-title").textContent = "Opening…";
-    byId("job-settings").textContent = "";
-    byId("job-reuse").hidden = byId("job-delete").hidden = true;
     try {
       let now = await follow(id, signal);
       showInput(now, signal);
@@ -64,26 +60,46 @@ export function createJobView(on) {
       if (now.status === "completed") await showClip(now, signal);
     } catch (fault) {
       if (signal.aborted) return;
-      const gone = fault instanceof ApiError && fault.status === 404;
-      showError(error, gone ? "This clip is not there, or not any more." : fault);
+      if (fault instanceof ApiError && fault.status === 404) {
+        showEmpty("No clip");
+        showError(error, "This clip is not there, or not any more.");
+        return on.gone(id);
+      }
       if (!job) byId("job-title").textContent = "No clip";
-      if (gone) on.gone(id);
+      byId("job-progress").hidden = true; // it would stand still
+      showError(error, isAbort(fault) ? "No longer followed. Choose it in the list to go on." : fault);
     }
   }
 
-  /** One look at the job; an outage is told and waited out. */
+  function showEmpty(title) {
+    close();
+    root.hidden = false;
+    byId("job-title").textContent = title;
+    byId("job-settings").textContent = "";
+    byId("job-reuse").hidden = byId("job-delete").hidden = true;
+  }
+
+  /** One look at the job. */
   async function follow(id, signal) {
+    const look = () => callJson(`/v1/videos/${encodeURIComponent(id)}`, { signal });
+    const now = await steadily(look, signal);
+    show(now, now.status === "queued" ? await countWaiting(signal) : null);
+    return now;
+  }
+
+  /** Do something; an outage is told and waited out, and what was told of it is then taken back. */
+  async function steadily(action, signal) {
+    let told = "";
     for (;;) {
       try {
-        const look = () => callJson(`/v1/videos/${encodeURIComponent(id)}`, { signal });
-        const now = await patiently(look, error, signal);
-        const waiting = now.status === "queued" ? await countWaiting(signal) : null;
-        clearNotice(error);
-        show(now, waiting);
-        return now;
+        const result = await patiently(action, error, signal);
+        if (error.textContent === told) clearNotice(error); // another error may stand there by now
+        return result;
       } catch (fault) {
-        if (!(fault instanceof ApiError) || fault.status !== 0) throw fault;
-        showError(error, `${fault.message} Trying again.`);
+        const outage = fault instanceof ApiError && (fault.status === 0 || fault.status >= 500);
+        if (!outage) throw fault;
+        told = `${fault.message} Trying again.`;
+        showError(error, told);
         await sleep(3000, signal);
       }
     }
@@ -118,9 +134,9 @@ export function createJobView(on) {
   }
 
   async function showClip(now, signal) {
-    const part = (variant) => patiently(() => content(now.id, variant, signal), error, signal);
-    const [clip, mask] = await Promise.all([part("video"), part("mask")]);
-    const area = await readArea(mask);
+    const part = (variant) => steadily(() => content(now.id, variant, signal), signal);
+    const clip = await part("video");
+    const area = await readArea(await part("mask"));
     if (signal.aborted) return;
     drawArea(byId("job-area"), area);
     frame("job-clip", now);
@@ -179,8 +195,9 @@ export function createJobView(on) {
   async function reuse() {
     if (!job) return;
     const chosen = job;
+    const { signal } = opened; // another job opened meanwhile ends it
     try {
-      const part = (variant) => patiently(() => content(chosen.id, variant), error);
+      const part = (variant) => patiently(() => content(chosen.id, variant, signal), error, signal);
       const drawn = chosen.mask_steps === null && chosen.status === "completed";
       await on.reuse(chosen, await part("input"), drawn ? await part("mask") : null);
     } catch (fault) {

@@ -46,6 +46,16 @@ window.addEventListener("hashchange", () => {
   byId("job").scrollIntoView({ block: "nearest" });
 });
 
+// The address of the job that is open already makes no hashchange; its view may have stopped.
+byId("history-list").addEventListener("click", (event) => {
+  if (event.target.closest("a")?.hash === location.hash) openFromAddress();
+});
+
+window.addEventListener("handi-key", () => {
+  composer.begin();
+  if (view.id() === null) openFromAddress();
+});
+
 onKeyNeeded(askForKey);
 openFromAddress();
 composer.begin();

@@ -9,7 +9,8 @@ import { isAbort, sleep } from "./dom.js";
  */
 export function showError(place, error) {
   if (isAbort(error)) return;
-  place.textContent = wordsOf(error);
+  const words = wordsOf(error);
+  if (place.textContent !== words) place.textContent = words; // set again it would be read again
   mark(place, true);
 }
 
@@ -59,24 +60,26 @@ export async function patiently(action, place, signal) {
  * @param {AbortSignal} [signal]
  */
 async function countDown(error, place, signal) {
-  const cancelled = new AbortController();
-  const either = signal ? AbortSignal.any([signal, cancelled.signal]) : cancelled.signal;
+  signal?.throwIfAborted();
+  const ended = new AbortController(); // AbortSignal.any would ask for newer browsers
+  signal?.addEventListener("abort", () => ended.abort(), { once: true, signal: ended.signal });
   const clock = document.createElement("span");
   clock.setAttribute("role", "timer");
   clock.setAttribute("aria-live", "off"); // the alert is read once, not every second
   const cancel = document.createElement("button");
   cancel.type = "button";
   cancel.textContent = "Cancel";
-  cancel.addEventListener("click", () => cancelled.abort());
+  cancel.addEventListener("click", () => ended.abort());
   place.replaceChildren(`${error.message} `, clock, " ", cancel);
   place.classList.add("waiting");
   const due = Date.now() + (error.retryAfter ?? 0) * 1000;
   try {
     for (let left = due - Date.now(); left > 0; left = due - Date.now()) {
       clock.textContent = `Trying again in ${Math.ceil(left / 1000)} s.`;
-      await sleep(Math.min(left, 250), either);
+      await sleep(Math.min(left, 250), ended.signal);
     }
   } finally {
+    ended.abort(); // takes the listener away
     place.classList.remove("waiting");
     clearNotice(place);
   }

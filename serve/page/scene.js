@@ -14,7 +14,14 @@ export function createScene(onPick) {
   const section = byId("scene");
   const input = byId("file");
 
+  let latest = 0; // a large picture, or an example still loading, must not win over a later choice
+
+  /**
+   * @param {File} file
+   * @param {string|null} [prompt]
+   */
   async function pick(file, prompt = null) {
+    const turn = ++latest;
     clearNotice(place);
     const url = URL.createObjectURL(file);
     const probe = new Image();
@@ -23,9 +30,11 @@ export function createScene(onPick) {
       await probe.decode();
     } catch {
       URL.revokeObjectURL(url);
+      if (turn !== latest) return;
       showError(place, `"${file.name}" is not a picture that can be opened. Choose a JPEG, PNG or WebP file.`);
       return;
     }
+    if (turn !== latest) return URL.revokeObjectURL(url);
     URL.revokeObjectURL(picture.src);
     picture.src = url;
     byId("stage").hidden = false;
@@ -57,7 +66,9 @@ export function createScene(onPick) {
   });
   document.addEventListener("paste", (event) => {
     const file = [...(event.clipboardData?.files ?? [])].find((one) => one.type.startsWith("image/"));
-    if (!file) return;
+    // Text copied from an office program brings a picture of itself along.
+    const text = event.clipboardData?.types.includes("text/plain");
+    if (!file || (text && event.target instanceof HTMLInputElement)) return;
     event.preventDefault();
     pick(file);
   });
@@ -66,16 +77,19 @@ export function createScene(onPick) {
     const examples = await callJson("/examples");
     byId("examples").hidden = examples.length === 0;
     const list = byId("examples").querySelector("ul");
+    list.replaceChildren();
     for (const example of examples) {
       const item = copyOf("example-item");
       item.querySelector("img").src = example.url;
       item.querySelector("span").textContent = example.prompt;
       item.querySelector("button").addEventListener("click", async () => {
+        const turn = ++latest;
         try {
           const blob = await callBlob(example.url);
+          if (turn !== latest) return;
           await pick(new File([blob], example.name, { type: blob.type }), example.prompt);
         } catch (error) {
-          showError(place, error);
+          if (turn === latest) showError(place, error);
         }
       });
       list.append(item);

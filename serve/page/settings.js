@@ -26,7 +26,12 @@ export function createSettings(onChange) {
    */
   function values(names = NAMES) {
     const filled = fields.filter((field) => names.includes(field.name) && field.value.trim());
-    return Object.fromEntries(filled.map((field) => [field.name, field.value.trim()]));
+    return Object.fromEntries(filled.map((field) => [field.name, asSent(field)]));
+  }
+
+  function asSent(field) {
+    const value = field.value.trim();
+    return field.name === "size" ? value.replace(/\s/g, "").toLowerCase() : value;
   }
 
   return {
@@ -44,6 +49,11 @@ export function createSettings(onChange) {
       fill({ ...job, mask_steps: job.mask_steps ?? defaults.mask_steps });
     },
     values,
+    /** Why a picture cannot be sent; nothing where it can. */
+    flawOf(/** @type {File} */ file) {
+      const most = Number(defaults.max_image_bytes ?? Infinity);
+      return file.size > most ? `The picture's file is too large: at most ${megabytes(most)} MB.` : "";
+    },
     /** The clip's size; where the field says none that can be, the model's. */
     size() {
       const asked = parseSize(byId("size").value);
@@ -51,4 +61,8 @@ export function createSettings(onChange) {
       return fits ? asked : (parseSize(String(defaults.size ?? "")) ?? { width: 64, height: 64 });
     },
   };
+}
+
+function megabytes(bytes) {
+  return (bytes / 1e6).toLocaleString("en", { maximumFractionDigits: 1 });
 }

@@ -15,7 +15,7 @@
  * @property {number} seed
  * @property {number} guidance_scale
  * @property {number} num_inference_steps
- * @property {number|null} mask_steps null where the motion area was drawn
+ * @property {number|null} mask_steps null where the motion area was given
  * @property {number} attempts
  * @property {{code: string, message: string}|null} error
  */
@@ -33,7 +33,7 @@ export function statusWords(job) {
 }
 
 /**
- * What a running job is at: stage 1's steps come first, unless the area was drawn.
+ * What a running job is at: stage 1's steps come first, unless the area was given.
  * @param {Job} job
  * @param {number|null} waiting jobs that are queued in all, where known
  */
@@ -43,7 +43,8 @@ export function stepWords(job, waiting) {
   const all = first + job.num_inference_steps;
   const done = Math.round((job.progress / 100) * all);
   const again = job.attempts > 1 ? ` Begun anew after a fault, attempt ${job.attempts}.` : "";
-  if (done >= all) return `Writing the clip.${again}`;
+  // The service holds back the last percent until the files are there.
+  if (job.progress >= 99 || done >= all) return `Writing the clip.${again}`;
   return done < first
     ? `Motion area: step ${done + 1} of ${first}.${again}`
     : `Clip: step ${done - first + 1} of ${job.num_inference_steps}.${again}`;
@@ -51,7 +52,7 @@ export function stepWords(job, waiting) {
 
 /** @param {Job} job */
 export function settingsWords(job) {
-  const area = job.mask_steps === null ? "drawn motion area" : `${job.mask_steps} mask steps`;
+  const area = job.mask_steps === null ? "given motion area" : `${job.mask_steps} mask steps`;
   return [
     job.size.replace("x", " × "),
     `${job.seconds} s`,

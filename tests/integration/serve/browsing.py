@@ -148,6 +148,12 @@ def job(page: Page) -> dict[str, Any]:
     return told
 
 
+def entry(prompt: str) -> dict[str, Any]:
+    """A finished job in a list, as far as the page looks at it."""
+    identity = f"video_{prompt.encode().hex():0>32}"
+    return {"id": identity, "prompt": prompt, "status": "completed", "created_at": 1_700_000_000}
+
+
 def area_of_job(page: Page) -> NDArray[np.bool_]:
     address, _, identity = page.url.partition("#")
     answer = page.request.get(f"{address.rstrip('/')}/v1/videos/{identity}/content?variant=mask")

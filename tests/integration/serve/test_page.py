@@ -19,6 +19,7 @@ from tests.integration.serve.browsing import (
     area_of_job,
     choose,
     drop,
+    entry,
     eventually,
     expect_playing,
     few_steps,
@@ -28,6 +29,7 @@ from tests.integration.serve.browsing import (
     percent,
     record_mask,
     rectangle,
+    refuse,
     scene,
     shown_area,
     stroke,
@@ -122,6 +124,20 @@ def test_a_newer_instruction_supersedes_an_older_one(page):
     expect(page.locator("#area-state")).to_have_text("Predicted: 25 % of the picture may move.")
     page.wait_for_timeout(200)
     assert not shown_area(page)[34:].any()
+
+
+def test_a_late_prediction_does_not_overwrite_what_is_painted(page):
+    asked: list[Route] = []
+    page.route("**/v1/masks", lambda route: asked.append(route))
+    choose(page, scene())
+    page.fill("#prompt", "lift box")
+    eventually(page, lambda: len(asked) == 1, "a request")
+    stroke(page, (48, 48), (48, 48))
+    asked[0].fulfill(body=encode_png(rectangle()), content_type="image/png")
+    expect(page.locator("#area-state")).to_contain_text("Painted")
+    page.wait_for_timeout(200)
+    shown = shown_area(page)
+    assert shown[48, 48] and not shown[:32, :32].any()
 
 
 def test_what_the_brush_leaves_is_what_the_service_gets(page):
@@ -224,10 +240,52 @@ def test_a_clip_can_be_started_from_an_earlier_one(page):
     area = area_of_job(page)
     assert 0 < area.mean() < 0.05
     page.reload()
+    expect_playing(page)  # until the clip has its place, the button moves
     page.click("#job-reuse")
     expect(page.locator("#prompt")).to_have_value("lift box")
     expect(page.locator("#seed")).to_have_value(str(job(page)["seed"]))
     eventually(page, lambda: np.array_equal(shown_area(page), area), "the area that was painted")
+
+
+def test_the_picture_chosen_last_is_the_one_that_is_used(page):
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        if route.request.resource_type == "fetch":
+            held.append(route)
+        else:
+            route.continue_()  # the small picture on the button
+
+    page.route("**/examples/*.png", hold)
+    page.locator("#examples button").first.click()
+    eventually(page, lambda: len(held) == 1, "the example's request")
+    choose(page, scene())
+    expect(page.locator("#stage")).to_be_visible()
+    held[0].continue_()
+    page.wait_for_timeout(300)
+    assert page.evaluate("document.getElementById('picture').naturalWidth") == 96
+    expect(page.locator("#prompt")).to_have_value("")
+
+
+def test_load_more_goes_on_past_a_job_that_was_deleted_elsewhere(page):
+    def list_jobs(route: Route) -> None:
+        query = route.request.url.partition("?")[2]
+        if "after=" not in query:
+            listed, more = [entry("first"), entry("deleted")], True
+        elif f"after={entry('deleted')['id']}" in query:
+            return refuse(route, 404, "no such video", {})
+        else:
+            listed, more = [entry("last")], False
+        page_of = {"object": "list", "data": listed, "has_more": more}
+        route.fulfill(json={**page_of, "first_id": listed[0]["id"], "last_id": listed[-1]["id"]})
+
+    page.route("**/v1/videos?*", list_jobs)
+    page.reload()
+    expect(page.locator("#history-list li")).to_have_count(2)
+    page.click("#more")
+    expect(page.locator("#history-list .title")).to_have_text(["first", "last"])
+    expect(page.locator("#history-error")).to_be_empty()
+    expect(page.locator("#more")).to_be_hidden()
 
 
 def test_a_job_that_is_no_longer_there_is_said_so(page, service):

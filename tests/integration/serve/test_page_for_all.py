@@ -63,6 +63,17 @@ def test_what_is_missing_is_asked_for(page):
     expect(page.locator("#prompt")).to_be_focused()
 
 
+def test_a_picture_whose_file_is_too_large_is_not_sent(page):
+    sent: list[str] = []
+    page.on("request", lambda asked: sent.append(asked.url) if asked.method == "POST" else None)
+    large = page.request.get(f"{page.url}v1/models").json()["data"][0]["max_image_bytes"] + 1
+    choose(page, scene().ljust(large, b"\0"))
+    page.fill("#prompt", "lift box")
+    page.click("#generate")
+    expect(page.locator("#file-error")).to_contain_text("too large: at most")
+    assert sent == []
+
+
 def test_a_busy_service_is_tried_again(page):
     few_steps(page)
     answers = [("1", "the queue is full")]
@@ -92,6 +103,28 @@ def test_waiting_for_a_busy_service_can_be_cancelled(page):
     expect(page.locator("#job")).to_be_hidden()
 
 
+def test_a_job_is_followed_through_an_outage_and_again_after_it(page):
+    few_steps(page, steps=40)
+    generate(page, drawn=True)
+    expect(page.locator("#job-bar")).to_be_visible()
+    failures = [500, 502, 418]
+
+    def fail(route: Route) -> None:
+        if failures:
+            refuse(route, failures.pop(0), "not now", {})
+        else:
+            route.continue_()
+
+    page.route("**/v1/videos/video_*", fail)
+    expect(page.locator("#job-error")).to_have_text("Not now. Trying again.")
+    expect(page.locator("#job-error")).to_have_text("Not now.")  # not an outage: it stops
+    expect(page.locator("#job-bar")).to_be_hidden()
+
+    page.locator('#history-list a[aria-current="true"]').click()
+    expect_playing(page)
+    expect(page.locator("#job-error")).to_be_empty()
+
+
 def test_a_service_with_keys_is_given_the_users(browser, service, tmp_path):
     def guarded(route: Route) -> None:
         if route.request.headers.get("authorization") == "Bearer sesame":
@@ -104,6 +137,11 @@ def test_a_service_with_keys_is_given_the_users(browser, service, tmp_path):
         page = own.new_page()
         page.route("**/v1/**", guarded)
         page.goto(service.url)
+        page.fill("#key", "\N{SNOWMAN}")
+        page.keyboard.press("Enter")
+        expect(page.locator("#key-error")).to_contain_text("cannot be a key")
+        page.click("#key-cancel")
+        page.locator("#history-error").get_by_role("button", name="Enter the key").click()
         page.fill("#key", "mellon")
         page.keyboard.press("Enter")
         expect(page.locator("#key-error")).to_have_text("The service did not accept this key.")
@@ -113,6 +151,32 @@ def test_a_service_with_keys_is_given_the_users(browser, service, tmp_path):
         page.reload()
         expect(page.locator("#num_inference_steps")).not_to_have_value("")
         expect(page.locator("#key-dialog")).to_be_hidden()
+
+
+def test_a_model_that_becomes_known_late_takes_nothing_from_the_user(browser, service):
+    answers = [503]
+
+    def fail_first(route: Route) -> None:
+        if answers:
+            refuse(route, answers.pop(), "starting", {"Retry-After": "2"})
+        else:
+            route.continue_()
+
+    with browser.new_context() as own:
+        page = own.new_page()
+        page.route("**/v1/models", fail_first)
+        page.goto(service.url)
+        choose(page, scene())
+        expect(page.locator("#stage")).to_be_visible()
+        expect(page.locator("#generate-error")).to_contain_text("Starting. Trying again in")
+        expect(page.locator("#area")).to_be_hidden()  # its pixels are not known yet
+        expect(page.locator("#tools")).to_be_hidden()
+        page.fill("#prompt", "lift box")
+
+        expect(page.locator("#area-state")).to_contain_text("Predicted")
+        expect(page.locator("#prompt")).to_have_value("lift box")
+        expect(page.locator("#tools")).to_be_visible()
+        expect(page.locator("#generate-error")).to_be_empty()
 
 
 # Any screen, anyone
