@@ -117,6 +117,12 @@ export function createJobView(on) {
     byId("job-reuse").hidden = byId("job-delete").hidden = false;
     byId("job-delete").textContent = isUnfinished(now) ? "Cancel and delete" : "Delete";
     byId("job-progress").hidden = !isUnfinished(now);
+    // Before they are loaded: what stands below must not move under a pointer.
+    frame("job-input", now);
+    if (now.status === "completed") {
+      frame("job-clip", now);
+      byId("job-toggle").hidden = byId("job-downloads").hidden = false;
+    }
     byId("job-bar").value = now.progress;
     byId("job-step").textContent = stepWords(now, waiting);
     if (now.status === "failed") showError(error, failure(now));
@@ -127,7 +133,6 @@ export function createJobView(on) {
   async function showInput(now, signal) {
     try {
       input.src = urlOf(await content(now.id, "input", signal));
-      frame("job-input", now);
     } catch (fault) {
       if (!signal.aborted) console.warn(fault); // the clip matters more than its picture
     }
@@ -139,8 +144,6 @@ export function createJobView(on) {
     const area = await readArea(await part("mask"));
     if (signal.aborted) return;
     drawArea(byId("job-area"), area);
-    frame("job-clip", now);
-    byId("job-toggle").hidden = byId("job-downloads").hidden = false;
     showArea();
     video.src = urlOf(clip);
     if (matchMedia("(prefers-reduced-motion: reduce)").matches) return;
