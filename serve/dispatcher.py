@@ -121,9 +121,7 @@ class Dispatcher:
         return max(1, sum(count for state, count in states.items() if state == "RUNNING"))
 
 
-async def _for_ever(
-    work: Callable[[], Awaitable[None]], wait: Callable[[], Awaitable[None]]
-) -> None:
+async def _for_ever(work: Step, wait: Step) -> None:
     while True:
         try:
             await work()

@@ -125,6 +125,7 @@ class JobStore:
             Those that were due; the others are deleted, finished, or somebody else's.
         """
         now = time.time()
+        orders = sorted(tickets.items())  # so that two claims cannot deadlock
         started = self._change_all(
             update(VideoJob)
             .where(*_visible(), _due(), VideoJob.id == job_id)
@@ -135,13 +136,9 @@ class JobStore:
                 lease_until=now + lease_s,
                 attempts=VideoJob.attempts + 1,
             )
-            for job_id, ticket in sorted(tickets.items())  # so that two claims cannot deadlock
+            for job_id, ticket in orders
         )
-        own = [
-            ticket
-            for (_, ticket), rows in zip(sorted(tickets.items()), started, strict=True)
-            if rows
-        ]
+        own = [ticket for (_, ticket), rows in zip(orders, started, strict=True) if rows]
         return self._read(select(VideoJob).where(VideoJob.ticket.in_(own)))
 
     def beat(self, progress: Mapping[str, int], lease_s: float) -> set[str]:

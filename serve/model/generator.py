@@ -73,12 +73,14 @@ class Generator:
         return pipe
 
     async def check_health(self) -> None:
-        """Raise where the device hangs or is lost: Serve replaces the replica."""
+        """Raise where device or leases are lost, or a step hangs: Serve replaces the replica."""
         watch = self._watch
         if watch and time.monotonic() - watch.last_step > self._settings.stall_s:
             raise RuntimeError(f"no denoising step for {self._settings.stall_s:g} s")
         if self._broken:
             raise RuntimeError("the device does not compute any more")
+        if self._beats.done():
+            raise RuntimeError("the leases are not renewed any more")
 
     async def generate(self, dispatch: Dispatch) -> None:
         """Do a job, unless it is deleted or somebody else's by the time that its turn comes.
