@@ -58,7 +58,7 @@ def hand_landmarker_task(path: str | None = None, cache: Path | None = None) -> 
     if path:
         _check(Path(path))
         return Path(path)
-    cached = (cache or _cache_folder()) / "hand_landmarker.task"
+    cached = (cache or cache_folder()) / "hand_landmarker.task"
     tried = []
     for name, obtain in (
         (f"the cache ({cached})", _from_cache),
@@ -71,7 +71,7 @@ def hand_landmarker_task(path: str | None = None, cache: Path | None = None) -> 
             return cached
         except Exception as problem:
             log.debug("%s: %s", name, problem)
-            tried.append(f"{name}: {_first_line(problem)}")
+            tried.append(f"{name}: {first_line(problem)}")
     raise ModelFileError(
         "no hand model could be had; give its path (--hand-model), or make one of these work: "
         + "; ".join(tried)
@@ -79,14 +79,18 @@ def hand_landmarker_task(path: str | None = None, cache: Path | None = None) -> 
 
 
 def sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The SHA-256 of a file of any size, in lower-case hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _cache_folder() -> Path:
+def cache_folder() -> Path:
+    """Where downloaded files are kept: `HANDI_CACHE`, else the user's cache folder."""
     return Path(os.environ.get("HANDI_CACHE") or pooch.os_cache("handi"))
 
 
-def _first_line(problem: Exception) -> str:
+def first_line(problem: Exception) -> str:
+    """An error as one line of at most 200 characters; its type's name where it says nothing."""
     return (str(problem).strip() or type(problem).__name__).splitlines()[0][:200]
 
 
