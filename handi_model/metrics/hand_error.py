@@ -15,11 +15,13 @@ class HandError:
         squared shares of the frame, divided by L * 42.
     joint_error: mean distance of the joints that both show, shares of the frame; NaN without.
     recall: share of the real clip's hands that the generated clip shows too; NaN without.
+    precision: share of the generated clip's hands that the real clip shows too; NaN without.
     """
 
     hs_err: float
     joint_error: float
     recall: float
+    precision: float
 
 
 def hand_error(
@@ -30,7 +32,7 @@ def hand_error(
 ) -> HandError:
     """Compare the joints of two clips, matched by handedness.
 
-    A clip without hands has no HS-Err to speak of, so recall stands beside it.
+    A clip without hands has no HS-Err to speak of, so recall and precision stand beside it.
 
     Args:
         joints, real_joints: (L, 42, 2) normalised to the frame.
@@ -42,4 +44,5 @@ def hand_error(
         hs_err=float(squared.sum() / both.size),
         joint_error=float(np.sqrt(squared).mean()) if len(squared) else float("nan"),
         recall=float(both.sum() / real_visible.sum()) if real_visible.any() else float("nan"),
+        precision=float(both.sum() / visible.sum()) if visible.any() else float("nan"),
     )
