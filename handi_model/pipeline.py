@@ -279,6 +279,11 @@ class HandiPipeline(DiffusionPipeline):
         embedded: Tensor = self.text_encoder(tokens.input_ids.to(self._execution_device))[0]
         return embedded.to(self.unet.dtype)
 
+    @torch.no_grad()
+    def decode(self, latents: Tensor, chunk: int = 16) -> Tensor:
+        """Decode (B, C, L, h, w) latents: (B, L, 3, H, W) float32 in [0, 1], not overwritten."""
+        return (decode_latents(self.vae, latents, chunk).float() * 0.5 + 0.5).clamp(0, 1)
+
     def _encode(self, request: Request, scenes: Tensor) -> _Encoded:
         """Encode instructions and images, once for both stages."""
         text = self.encode_prompt([*request.prompts, request.negative_prompt])
@@ -301,8 +306,8 @@ class HandiPipeline(DiffusionPipeline):
         """Decode (B, C, L, h, w) latents and keep the scenes (B, 3, H, W) outside of the masks."""
         if output_type == "latent":
             return list(latents)
-        decoded = decode_latents(self.vae, latents, chunk).float() * 0.5 + 0.5
-        clips = overwrite(decoded.clamp(0, 1), scenes, torch.from_numpy(masks).to(decoded))
+        decoded = self.decode(latents, chunk)
+        clips = overwrite(decoded, scenes, torch.from_numpy(masks).to(decoded))
         return as_type(clips, output_type)
 
     def _noise(self, image_latent: Tensor, request: Request) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,6 @@ it: the clips may be shared out among workers, and two models see the same noise
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from handi_model.config import Stage
 from handi_model.hands import HandDetector
 from handi_model.latents import area_channel
 from handi_model.pipeline import HandiPipeline
+from handi_model.seeds import clip_seed, hashed
 from handi_model.training import Networks, stage_noise_loss
 from jobs.fit_report import Pictures, generate, measure, pictures
 from pipelines.training_clips import TrainingClips
@@ -225,7 +225,7 @@ def held_out(
     Raises:
         ValueError: if nothing is left to train on, in one line.
     """
-    indices = sorted(range(len(clip_ids)), key=lambda i: (_hash(clip_ids[i]), clip_ids[i]))
+    indices = sorted(range(len(clip_ids)), key=lambda i: (hashed(clip_ids[i]), clip_ids[i]))
     free = [i for i in indices if splits[i] not in ("validation", "test")]
     kept = [i for i in indices if splits[i] == "validation"]
     if not kept:
@@ -237,15 +237,6 @@ def held_out(
             "to train on; give more clips, of the split 'train' or of none, or hold out fewer"
         )
     return sorted(free), kept[:count]
-
-
-def clip_seed(seed: int, clip_id: str) -> int:
-    """A clip's own seed, [0, 2**63)."""
-    return int.from_bytes(_hash(f"{seed}/{clip_id}")[:8]) >> 1
-
-
-def _hash(text: str) -> bytes:
-    return hashlib.sha256(text.encode()).digest()
 
 
 @contextmanager

@@ -16,11 +16,11 @@ from handi_model.batch import Batch, encode_clips
 from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
 from handi_model.fitting import FitSettings, fit
+from handi_model.seeds import clip_seed
 from handi_model.training import LossSettings, Networks
 from jobs.validation import (
     Tally,
     ValidationSettings,
-    clip_seed,
     evaluating,
     held_out,
     noise_losses,

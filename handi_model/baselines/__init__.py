@@ -1,0 +1,1 @@
+"""Image-to-video methods that generate the same test clips, this one among them."""
