@@ -22,6 +22,7 @@ from pipelines.latents import (
     write_clip_latents,
     write_texts,
 )
+from pipelines.workers import place_workers
 
 TEXTS_PER_FILE = 256
 
@@ -111,8 +112,6 @@ def encode(
     Args:
         workers: actors; by default one a GPU, or one a CPU where there are none.
     """
-    has = ray.cluster_resources()
-    gpus = int(has.get("GPU", 0))
     rows: list[dict[str, Any]] = [
         {"file": "", "clips": [], "narrations": wanted.narrations[i : i + TEXTS_PER_FILE]}
         for i in range(0, len(wanted.narrations), TEXTS_PER_FILE)
@@ -121,16 +120,15 @@ def encode(
         {"file": url, "clips": [reference(index, clip, None) for clip in clips], "narrations": []}
         for url, clips in wanted.files.items()
     ]
-    # Never more actors than there is work: each of them loads the model.
-    actors = min(workers or gpus or int(has.get("CPU", 1)), len(rows))
+    place = place_workers(workers, len(rows))
     done = (
         ray.data.from_items(rows, override_num_blocks=len(rows))
         .map(
             Encoder,  # type: ignore[arg-type]  # Ray builds one an actor
             fn_constructor_args=(open_pipeline, index.data, fingerprint),
-            compute=ActorPoolStrategy(size=actors),
-            num_gpus=1 if gpus else None,
-            num_cpus=None if gpus else 0.9,
+            compute=ActorPoolStrategy(size=place.actors),
+            num_gpus=place.gpus,
+            num_cpus=place.cpus,
         )
         .iter_rows()
     )

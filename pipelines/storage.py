@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
 from contextlib import suppress
@@ -12,6 +13,9 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from pipelines.records import one_line
+
+STATE = ("size", "mtime", "ETag", "etag", "LastModified", "md5Hash", "updated")
+"""What storages say of a file by which a changed one is told."""
 
 
 def join(url: str, *parts: str) -> str:
@@ -93,6 +97,18 @@ def find(folder: str, suffix: str) -> list[str]:
         for name in names
         if name.endswith(suffix) and not name.rsplit("/", 1)[-1].startswith(".")
     )
+
+
+def folder_state(folder: str) -> str:
+    """Hexadecimal digits that change when a file of a folder does."""
+    fs, path = url_to_fs(folder)
+    fs.invalidate_cache()
+    files: dict[str, dict[str, object]] = fs.find(path, detail=True)
+    said = [
+        f"{name.removeprefix(path)} {[str(info.get(key)) for key in STATE]}"
+        for name, info in sorted(files.items())
+    ]
+    return hashlib.sha256("\n".join(said).encode()).hexdigest()
 
 
 def exists(url: str) -> bool:

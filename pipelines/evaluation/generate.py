@@ -1,0 +1,94 @@
+"""Generate the test clips that a method has not made yet: the graph and its driver."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import torch
+from ray.data import ActorPoolStrategy
+
+from handi_model.baselines.load import open_method
+from handi_model.baselines.method import Task
+from handi_model.device import DTYPES, usable_device
+from handi_model.seeds import clip_seed
+from pipelines.clip_rows import reference
+from pipelines.evaluation.clips import EvaluationSet, real_clip
+from pipelines.evaluation.made_files import Cost, write_made
+from pipelines.evaluation.networks import one_thread
+from pipelines.evaluation.plan import ON_OUR_PIPELINE, Planned
+from pipelines.evaluation.settings import EvaluateSettings
+from pipelines.models import load_pipeline
+from pipelines.records import one_line
+from pipelines.workers import place_workers
+
+
+class Generator:
+    """The actor of the graph: makes one clip after another, each as if it were alone."""
+
+    def __init__(self, planned: Planned, settings: EvaluateSettings) -> None:
+        one_thread()
+        self.settings, self.folder = settings, planned.made
+        self.device = usable_device(settings.device)
+        dtype, method = DTYPES[settings.dtype], planned.method
+        model: Any = method.model
+        if method.kind in ON_OUR_PIPELINE:
+            model = load_pipeline(model, dtype)
+            model.set_progress_bar_config(disable=True)
+        self.method = open_method(method.kind, model, self.device, dtype, **method.options())
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        try:
+            self._make(row)
+        except Exception as error:  # of this clip: the others go on
+            return {"clip_id": row["clip_id"], "problem": one_line(error)}
+        return {"clip_id": row["clip_id"], "problem": ""}
+
+    def _make(self, row: dict[str, Any]) -> None:
+        real = real_clip(row)
+        seed = clip_seed(self.settings.seed, real.clip_id)
+        task = Task(real.frames[0], real.narration, len(real.frames), seed, real.mask)
+        began = time.perf_counter()
+        made = self.method(task)
+        seconds = time.perf_counter() - began
+        cost = Cost(seconds, peak_memory_gb(self.device), float(self.method.parameters))
+        write_made(self.folder, real.clip_id, made, cost, self.settings.fps)
+
+
+def generate(
+    clips: EvaluationSet, wanted: list[int], planned: Planned, settings: EvaluateSettings
+) -> Iterator[tuple[str, str]]:
+    """Make a method's clips, and give each one's id and what went wrong. Ray must be running.
+
+    Args:
+        wanted: numbers of the clips to make.
+    """
+    place = place_workers(settings.workers, len(wanted))
+    rows = (
+        ray.data.from_items(
+            [reference(clips.index, clip, None) for clip in wanted],
+            override_num_blocks=len(wanted),
+        )
+        .map(
+            Generator,  # type: ignore[arg-type]  # Ray builds one an actor
+            fn_constructor_args=(planned, settings),
+            compute=ActorPoolStrategy(size=place.actors),
+            num_gpus=place.gpus,
+            num_cpus=place.cpus,
+        )
+        .iter_rows()
+    )
+    for row in rows:
+        yield row["clip_id"], row["problem"]
+
+
+def peak_memory_gb(device: torch.device) -> float:
+    """Most memory that this process has had: tensors on a GPU, else its resident set."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -1,0 +1,70 @@
+"""Generated clips as files: `<folder>/<clip_id>.npz`, exact, and an MP4 beside it to look at.
+
+The npz is written last: where it stands the clip is finished.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
+
+from handi_model.baselines.method import Made
+from pipelines.clip_files import encode_mp4
+from pipelines.storage import join, read_bytes, write_bytes
+
+SUFFIX = ".npz"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a clip took; NaN where it is not known.
+
+    Attributes:
+        seconds: of the call, without loading the model.
+        peak_memory_gb: of the process that made it, or of its GPU.
+        parameters: of the method's networks.
+    """
+
+    seconds: float
+    peak_memory_gb: float
+    parameters: float
+
+
+def made_url(folder: str, clip_id: str) -> str:
+    return join(folder, clip_id + SUFFIX)
+
+
+def write_made(folder: str, clip_id: str, made: Made, cost: Cost, fps: float) -> None:
+    """Write a generated clip.
+
+    Args:
+        fps: frames a second of the MP4.
+    """
+    height, width = (side // 2 * 2 for side in made.frames.shape[1:3])  # as H.264 needs them
+    write_bytes(join(folder, f"{clip_id}.mp4"), encode_mp4(made.frames[:, :height, :width], fps))
+    arrays: dict[str, NDArray[np.generic] | float] = {"frames": made.frames}
+    if made.area is not None:
+        arrays["area"] = made.area
+    if made.change_outside is not None:
+        arrays["change_outside"] = made.change_outside
+    sink = io.BytesIO()
+    np.savez_compressed(sink, **arrays, **vars(cost))  # type: ignore[arg-type]
+    write_bytes(made_url(folder, clip_id), sink.getvalue())
+
+
+def read_made(url: str) -> Made:
+    """Read a generated clip back."""
+    with np.load(io.BytesIO(read_bytes(url)), allow_pickle=False) as arrays:
+        return Made(
+            frames=arrays["frames"],
+            area=arrays.get("area"),
+            change_outside=float(arrays["change_outside"]) if "change_outside" in arrays else None,
+        )
+
+
+def read_cost(url: str) -> Cost:
+    with np.load(io.BytesIO(read_bytes(url)), allow_pickle=False) as arrays:
+        return Cost(**{one.name: float(arrays[one.name]) for one in fields(Cost)})

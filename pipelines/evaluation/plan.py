@@ -1,0 +1,127 @@
+"""What there is to do: each method, where its clips lie or will lie, and where their scores go."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from fsspec.core import url_to_fs
+
+from pipelines.evaluation.clips import EvaluationSet
+from pipelines.evaluation.elsewhere import find_elsewhere
+from pipelines.evaluation.made_files import SUFFIX, made_url
+from pipelines.evaluation.score import ToScore
+from pipelines.evaluation.settings import GENERATIVE, EvaluateSettings, MethodSettings
+from pipelines.saved_model import read_saved_model
+from pipelines.storage import absolute, find, folder_state, join
+
+ON_OUR_PIPELINE = ("handi", "animate-anything")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A method with its places.
+
+    Attributes:
+        key: folder name of its clips and scores: another one for other weights, settings or files,
+            so that what lies there may be taken as it is.
+        made: URL of the folder of the clips that it generates; empty for the others.
+        elsewhere: clip id -> URL of a clip that was made elsewhere.
+    """
+
+    method: MethodSettings
+    key: str
+    made: str
+    elsewhere: dict[str, str]
+
+    def done(self, clips: EvaluationSet) -> list[str]:
+        """URLs of the clips that it has generated."""
+        there = finished(self.made) if self.made else set()
+        return [made_url(self.made, one) for one in clips.index.clip_ids if one in there]
+
+    def to_make(self, clips: EvaluationSet) -> list[int]:
+        """Numbers of the clips that are to be generated still."""
+        if not self.made:
+            return []
+        there = finished(self.made)
+        return [i for i, one in enumerate(clips.index.clip_ids) if one not in there]
+
+    def to_score(self, clips: EvaluationSet, scores: str) -> dict[int, ToScore]:
+        """Number of a clip -> what to measure, of the clips that are there and not scored yet.
+
+        Args:
+            scores: URL of the folder of all scores by the networks at hand.
+        """
+        folder = join(scores, self.key)
+        there, scored = finished(self.made) if self.made else set(), finished(folder)
+        found = {}
+        for i, clip_id in enumerate(clips.index.clip_ids):
+            source = self.elsewhere.get(clip_id, "")
+            if self.made and clip_id in there:
+                source = made_url(self.made, clip_id)
+            of_real = not self.made and self.method.kind != "folder"
+            if clip_id not in scored and (source or of_real):
+                found[i] = ToScore(self.method.name, self.method.kind, folder, source)
+        return found
+
+
+def plan(settings: EvaluateSettings, clips: EvaluationSet) -> list[Planned]:
+    """Look at every method's model or clips; nothing is loaded.
+
+    Raises:
+        ValueError: over what cannot be used, in one line.
+    """
+    rows = settings.rows()
+    if len(clips) < 2:
+        rows = [one for one in rows if one.kind != "swapped"]  # there is no other clip
+    return [_planned(one, settings, clips) for one in rows]
+
+
+def finished(folder: str) -> set[str]:
+    """Clip ids of a folder's npz files."""
+    before = len(absolute(folder)) + 1
+    return {url[before:].removesuffix(SUFFIX) for url in find(folder, SUFFIX)}
+
+
+def _planned(method: MethodSettings, settings: EvaluateSettings, clips: EvaluationSet) -> Planned:
+    elsewhere: dict[str, str] = {}
+    decides: dict[str, Any] = {"kind": method.kind, "data": clips.index.fingerprint}
+    if method.kind in GENERATIVE:
+        assert method.model is not None
+        method = method.model_copy(update={"model": _checked(method, clips)})
+        decides |= {"model": _identity(method.model or ""), "options": method.options()}
+        decides |= {"dtype": settings.dtype, "seed": settings.seed}
+    elif method.kind == "folder":
+        elsewhere = find_elsewhere(absolute(method.clips or ""), clips.index.clip_ids)
+        decides["files"] = folder_state(absolute(method.clips or ""))
+    elif method.kind == "shuffled":
+        decides["seed"] = settings.seed
+    elif method.kind == "swapped":
+        decides["clips"] = clips.index.clip_ids
+    digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
+    key = f"{method.slug}-{digest}"
+    made = join(settings.output, "generated", key) if method.kind in GENERATIVE else ""
+    return Planned(method, key, made, elsewhere)
+
+
+def _checked(method: MethodSettings, clips: EvaluationSet) -> str:
+    """The absolute URL of a method's model."""
+    assert method.model is not None
+    if method.kind not in ON_OUR_PIPELINE:
+        return method.model
+    saved = read_saved_model(method.model)
+    for side in (clips.index.height, clips.index.width):
+        if side % saved.pixel_multiple:
+            raise ValueError(
+                f"model: {method.model} makes frames whose sides are multiples of "
+                f"{saved.pixel_multiple} pixels, and those of {clips.index.data} have {side}"
+            )
+    return saved.url
+
+
+def _identity(model: str) -> str:
+    """What tells a model from what lay at its place before; a hub id is taken at its word."""
+    fs, path = url_to_fs(model)
+    return folder_state(model) if fs.exists(path) else model

@@ -1,0 +1,172 @@
+"""Measure clips against the real ones: the graph and its driver.
+
+A row is a test clip with all methods that are to be measured on it, so that the real clip is
+looked at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+from ray.data import ActorPoolStrategy
+
+from handi_model.baselines.method import Made
+from handi_model.seeds import clip_seed
+from pipelines.clip_rows import reference
+from pipelines.evaluation.clips import EvaluationSet, RealClip, real_clip
+from pipelines.evaluation.elsewhere import read_elsewhere
+from pipelines.evaluation.figures import Scores, Texts, figures, write_scores
+from pipelines.evaluation.floors import shuffled, still
+from pipelines.evaluation.made_files import read_made
+from pipelines.evaluation.networks import CONFIDENCE, Origins, one_thread, open_networks
+from pipelines.evaluation.settings import EvaluateSettings, Kind
+from pipelines.evaluation.views import OncePerFrame, View, view
+from pipelines.hands import HandTracker
+from pipelines.records import one_line
+from pipelines.workers import place_workers
+
+
+@dataclass(frozen=True)
+class ToScore:
+    """One method's clip.
+
+    Attributes:
+        method: the method's name.
+        kind: of the method.
+        folder: where the scores go.
+        source: URL of the clip; empty for what is made of real clips.
+    """
+
+    method: str
+    kind: Kind
+    folder: str
+    source: str
+
+
+class Scorer:
+    """The actor of the graph: scores of one test clip under some methods."""
+
+    def __init__(self, settings: EvaluateSettings, expected: Origins, num_frames: int) -> None:
+        one_thread()
+        self.networks = open_networks(settings, num_frames)
+        if self.networks.origins.fingerprint != expected.fingerprint:
+            raise RuntimeError(
+                "this machine finds other networks than the driver's: "
+                + "; ".join([*map(str, self.networks.origins.missing.values())])
+            )
+        self.seed = settings.seed
+        self.tracker = HandTracker(self.networks.hand_model, CONFIDENCE)
+        self._texts = cache(self._embed)
+
+    def __del__(self) -> None:
+        # As in preprocessing: Ray has killed the detector's process by now, about which the exit
+        # handlers would print tracebacks.
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        problems = []
+        try:
+            real = real_clip(row["real"])
+            look = self._looks_at(real)
+            seen_real = look(real.frames)
+        except Exception as error:  # of this clip: the others go on
+            problems = [f"{row['clip_id']}: {one_line(error)}"]
+            return {"clips": len(row["wanted"]), "problems": problems}
+        for wanted in row["wanted"]:
+            one = ToScore(**wanted)
+            try:
+                made = self._made(one, real, row["other"])
+                seen = seen_real if one.kind == "real" else look(made.frames)
+                write_scores(one.folder, real.clip_id, self._scores(made, seen, real, seen_real))
+            except Exception as error:
+                problems.append(f"{one.method}: {real.clip_id}: {one_line(error)}")
+        return {"clips": len(row["wanted"]), "problems": problems}
+
+    def _looks_at(self, real: RealClip) -> Callable[[NDArray[np.uint8]], View]:
+        """What looks at all clips that are compared with a real one."""
+        backbones = dict(self.networks.backbones)
+        if "inception" in backbones:
+            backbones["inception"] = OncePerFrame(backbones["inception"])
+        return partial(view, mask=real.mask, tracker=self.tracker, backbones=backbones)
+
+    def _made(self, one: ToScore, real: RealClip, other: dict[str, Any]) -> Made:
+        if one.kind == "folder":
+            return read_elsewhere(one.source, *real.frames.shape[:2])
+        if one.source:
+            return read_made(one.source)
+        frames = {
+            "real": lambda: real.frames,
+            "still": lambda: still(real.frames),
+            "shuffled": lambda: shuffled(real.frames, clip_seed(self.seed, real.clip_id)),
+            "swapped": lambda: real_clip(other).frames,
+        }[one.kind]()
+        return Made(frames, None, None)
+
+    def _scores(self, made: Made, seen: View, real: RealClip, seen_real: View) -> Scores:
+        caption = seen.caption or ""
+        found = figures(
+            made,
+            seen,
+            real,
+            seen_real,
+            self._texts(real.narration),
+            self._texts(caption) if caption else Texts(None, None),
+        )
+        return Scores(found, seen.features, seen.hands, caption)
+
+    def _embed(self, text: str) -> Texts:
+        clip, egovlp, blip = (
+            self.networks.backbones.get(key) for key in ("clip", "egovlp", "blip")
+        )
+        return Texts(
+            clip.texts([text])[0] if clip else None,
+            egovlp.texts([text], blip.tokenizer)[0] if egovlp and blip else None,
+        )
+
+
+def score(
+    clips: EvaluationSet,
+    wanted: dict[int, list[ToScore]],
+    settings: EvaluateSettings,
+    origins: Origins,
+) -> Iterator[tuple[int, list[str]]]:
+    """Score clips; gives how many are done since, and what went wrong. Ray must be running.
+
+    Args:
+        wanted: number of a clip -> what to measure on it.
+    """
+    place = place_workers(settings.workers, len(wanted))
+    references = {
+        clip: reference(clips.index, clip, None)
+        for clip in {*wanted, *((clip + 1) % len(clips) for clip in wanted)}
+    }
+    items = [
+        {
+            "clip_id": clips.index.clip_ids[clip],
+            "real": references[clip],
+            "other": references[(clip + 1) % len(clips)],
+            "wanted": [vars(one) for one in methods],
+        }
+        for clip, methods in wanted.items()
+    ]
+    rows = (
+        ray.data.from_items(items, override_num_blocks=len(items))
+        .map(
+            Scorer,  # type: ignore[arg-type]  # Ray builds one an actor
+            fn_constructor_args=(settings, origins, clips.index.num_frames),
+            compute=ActorPoolStrategy(size=place.actors),
+            num_gpus=place.gpus,
+            num_cpus=place.cpus,
+        )
+        .iter_rows()
+    )
+    for row in rows:
+        yield row["clips"], list(row["problems"])

@@ -1,0 +1,130 @@
+"""From scored clips to the figures of each method on each subset, with their intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from handi_model.metrics.intervals import Estimate, frechet_interval, mean_interval
+from pipelines.evaluation.columns import COLUMNS, Column
+from pipelines.evaluation.figures import Scores, read_scores
+from pipelines.evaluation.made_files import Cost, read_cost
+
+READERS = 16
+"""Files read at a time."""
+
+Estimates = dict[str, Estimate]
+"""Key of a column -> figure."""
+
+
+@dataclass(frozen=True)
+class Draws:
+    """How intervals are drawn: sets of clips for a mean, for a Fréchet distance, and the seed."""
+
+    means: int
+    distances: int
+    seed: int
+
+
+def read_all(folder: str, clip_ids: list[str]) -> dict[str, Scores]:
+    """The scores of clips, read side by side: clip id -> scores."""
+    with ThreadPoolExecutor(READERS) as readers:
+        return dict(
+            zip(clip_ids, readers.map(lambda one: read_scores(folder, one), clip_ids), strict=True)
+        )
+
+
+def estimates(
+    scored: dict[str, Scores],
+    real: dict[str, Scores],
+    subsets: dict[str, list[str]],
+    draws: Draws,
+) -> Iterator[tuple[str, Estimates]]:
+    """A method's figures on each subset, as each is done.
+
+    Args:
+        scored, real: clip id -> scores of the method's clips, and of the real ones.
+        subsets: name -> clip ids; those without scores are left out.
+    """
+    for name, members in subsets.items():
+        there = [one for one in members if one in scored and one in real]
+        found = {}
+        for column in COLUMNS:
+            estimate = _estimate(column, scored, real, there, draws)
+            if estimate:
+                found[column.key] = estimate
+        yield name, found
+
+
+def _estimate(
+    column: Column,
+    scored: dict[str, Scores],
+    real: dict[str, Scores],
+    clips: list[str],
+    draws: Draws,
+) -> Estimate | None:
+    """None where the network was not to be had, or there are no clips."""
+    kept = column.features
+    if kept:
+        if not clips or any(
+            kept not in one[clip].features for clip in clips for one in (scored, real)
+        ):
+            return None
+        made, truth = (
+            np.stack([one[clip].features[kept] for clip in clips]) for one in (scored, real)
+        )
+        return frechet_interval(made, truth, draws.distances, draws.seed)
+    if not clips or any(column.key not in scored[clip].figures for clip in clips):
+        return None
+    values = np.array([scored[clip].figures[column.key] for clip in clips], np.float64)
+    return mean_interval(values * column.scale, draws.means, draws.seed)
+
+
+@dataclass(frozen=True)
+class Efficiency:
+    """What a method's clips took: the paper's Table 1.
+
+    Attributes:
+        parameters: of all its networks.
+        seconds: median of a clip.
+        peak_memory_gb: the most of any process.
+        clips: that this was had from.
+    """
+
+    parameters: float
+    seconds: float
+    peak_memory_gb: float
+    clips: int
+
+
+def efficiency(urls: list[str]) -> Efficiency:
+    """Read what clips took.
+
+    Args:
+        urls: of the generated clips, at least one.
+    """
+    with ThreadPoolExecutor(READERS) as readers:
+        costs = list(readers.map(read_cost, urls))
+    columns = {
+        one.name: np.array([getattr(cost, one.name) for cost in costs]) for one in fields(Cost)
+    }
+    return Efficiency(
+        parameters=float(columns["parameters"][0]),
+        seconds=float(np.median(columns["seconds"])),
+        peak_memory_gb=float(np.max(columns["peak_memory_gb"])),
+        clips=len(costs),
+    )
+
+
+def ranked(scored: dict[str, Scores], count: int) -> list[str]:
+    """The clips with the worst HS-Err, the worst first; those without one come last."""
+
+    def badness(clip_id: str) -> tuple[bool, float, str]:
+        error = scored[clip_id].figures["hs_err"]
+        return math.isnan(error), 0.0 if math.isnan(error) else -error, clip_id
+
+    return sorted(scored, key=badness)[:count]
