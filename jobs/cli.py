@@ -29,7 +29,8 @@ def load(model: type[Model], job: str, arguments: list[str] | None = None) -> Mo
 
     Args:
         model: the pydantic model of the keys.
-        job: the job's name; its environment variables start with `HANDI_<JOB>_`.
+        job: the job's name, and a subcommand's after a space; environment variables start with
+            `HANDI_` and the last of these.
         arguments: of the command line, default `sys.argv[1:]`: `--key value` for each key with
             `-` for `_`, and `--config URL` for a YAML file of keys.
     """
@@ -38,11 +39,12 @@ def load(model: type[Model], job: str, arguments: list[str] | None = None) -> Mo
     before.add_argument("--config")
     config, rest = before.parse_known_args(arguments)
     from_file = _read_yaml(config.config, model) if config.config else {}
-    prefix = f"HANDI_{job.upper()}_"
+    words = job.split()
+    prefix = f"HANDI_{words[-1].upper()}_"
     for name in os.environ:
         if name.startswith(prefix) and name.removeprefix(prefix).lower() not in model.model_fields:
             stop(f"{name}: no such key (an environment variable); --help lists them")
-    prog = f"jobs/{job}.py [--config FILE.yaml]"
+    prog = " ".join([f"jobs/{words[0]}.py", *words[1:], "[--config FILE.yaml]"])
 
     class Settings(model, BaseSettings):  # type: ignore[valid-type, misc]
         model_config = SettingsConfigDict(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -17,7 +18,7 @@ from pipelines.video import DecodedClip, decode_clips
 
 
 def rendered_dataset(folder: Path, clip_ids: list[str], frames: int = 4, side: int = 64) -> str:
-    """Write clips as preprocessing would; the columns that training does not read are empty."""
+    """Write clips as preprocessing would; columns that no job behind it reads are empty."""
     rows = [_row(clip_id, frames, side) for clip_id in clip_ids]
     write_table(pa.Table.from_pylist(rows, WRITTEN), f"{folder}/clips")
     masks = [decode_mask(row["mask"]) for row in rows]
@@ -38,14 +39,19 @@ def _row(clip_id: str, frames: int, side: int) -> dict:
     pairs = zip(joints, visible, strict=True)
     masks = [hand_hull_mask(one, shown, side, side) for one, shown in pairs]
     small = [cv2.resize(f, (side, side), interpolation=cv2.INTER_AREA) for f in decoded.frames]
+    mask = np.any(masks, axis=0)
     return dict.fromkeys(WRITTEN.names) | {
-        "clip_id": clip_id,
+        **asdict(decoded.clip),
         "narration": clip_id.rsplit("_", 1)[0].replace("_", " "),
         "frames": [encode_jpeg(frame, 95) for frame in small],
-        "frame_masks": [encode_mask(mask) for mask in masks],
-        "mask": encode_mask(np.any(masks, axis=0)),
+        "frame_times_s": decoded.frame_times_s.tolist(),
+        "frame_masks": [encode_mask(one) for one in masks],
+        "mask": encode_mask(mask),
+        "mask_area": float(mask.mean()),
         "keypoints": joints.tolist(),
         "hand_detected": detected.tolist(),
+        "hand_rate": float(detected.any(axis=1).mean()),
         "height": side,
         "width": side,
+        "detector": "the renderer",
     }

@@ -1,0 +1,117 @@
+"""The evaluation set as a release: what others need to score their clips, with or without our code.
+
+python jobs/evaluate.py export --data DATASET --output BENCHMARK
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+
+from pydantic import BaseModel, ConfigDict, Field
+from tqdm import tqdm
+
+from jobs.cli import load, stop
+from jobs.evaluation.release import as_csv, clip_contents, clip_names, describe, read_rows, readme
+from pipelines.clip_rows import load_clip, reference
+from pipelines.evaluation.clips import EvaluationSet, read_evaluation_set
+from pipelines.records import one_line
+from pipelines.storage import absolute, find, join, remove, writable, write_bytes
+
+SUMS = "SHA256SUMS"
+TEXTS = ("benchmark.json", "clips.csv", "PROTOCOL.md", "README.md", "score.py")
+"""Files of the release beside those of each clip and their checksums."""
+
+
+class ExportSettings(BaseModel):
+    """Keys of `jobs/evaluate.py export`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    data: str = Field(description="URL of the output of jobs/preprocess.py.")
+    output: str = Field(description="URL of the folder to write.")
+    split: str | None = Field(
+        None, description="Split to release; by default test, else validation, else all clips."
+    )
+    limit: int | None = Field(None, ge=1, description="At most so many clips, evenly spread.")
+    frames: bool = Field(
+        False,
+        description="Ship the pictures too: the first frame and the real frames of every clip; "
+        "only where the licence of the videos lets you.",
+    )
+
+
+def export(arguments: list[str]) -> None:
+    """The subcommand: write the release, and say where it is.
+
+    Args:
+        arguments: of the command line, behind `export`.
+    """
+    settings = load(ExportSettings, "evaluate export", arguments)
+    try:
+        settings.data = absolute(settings.data)
+        clips = read_evaluation_set(settings.data, settings.split, settings.limit)
+        output = write_release(clips, settings)
+    except ValueError as error:
+        stop(str(error))
+    print(f"{len(clips)} clips: {output}")
+
+
+def write_release(clips: EvaluationSet, settings: ExportSettings) -> str:
+    """Write all files, the checksums last; gives the folder's absolute URL.
+
+    Raises:
+        ValueError: if a clip cannot be read or its id names no file, or the output cannot be
+            written or holds other files, in one line.
+    """
+    length = clips.index.num_frames
+    names = {one: clip_names(one, length, settings.frames) for one in clips.index.clip_ids}
+    output = writable(settings.output)
+    _refuse_others(output, {SUMS, *TEXTS, *(name for each in names.values() for name in each)})
+    rows = read_rows(clips)
+    sums: dict[str, str] = {}
+
+    def write(name: str, data: bytes) -> None:
+        try:
+            write_bytes(join(output, name), data)
+        except Exception as error:  # each storage has its own
+            raise ValueError(f"output: {name} cannot be written: {one_line(error)}") from None
+        sums[name] = hashlib.sha256(data).hexdigest()
+
+    for clip, row in enumerate(tqdm(rows, unit="clip", desc="export", mininterval=1.0)):
+        try:
+            loaded = load_clip(reference(clips.index, clip, None))
+            contents = clip_contents(loaded, settings.frames)
+        except Exception as error:
+            raise ValueError(f"data: {row['clip_id']} cannot be read: {one_line(error)}") from None
+        row["first_frame_sha256"] = hashlib.sha256(loaded["frames"][0].tobytes()).hexdigest()
+        for name, data in zip(names[row["clip_id"]], contents, strict=True):
+            write(name, data)
+    said = describe(clips, rows, settings.frames)
+    texts = {
+        "benchmark.json": (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode(),
+        "clips.csv": as_csv(rows),
+        "PROTOCOL.md": files("pipelines.evaluation").joinpath("protocol.md").read_bytes(),
+        "README.md": readme(said),
+        "score.py": files("jobs.evaluation").joinpath("standalone_score.py").read_bytes(),
+    }
+    for name in TEXTS:
+        write(name, texts[name])
+    write(SUMS, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
+    return output
+
+
+def _refuse_others(output: str, wanted: set[str]) -> None:
+    """Take back an earlier release's checksums; what is not of this release must not be in it.
+
+    Pictures that an earlier export left would be published unseen.
+    """
+    before = len(join(output, ""))
+    others = [url[before:] for url in find(output, "") if url[before:] not in wanted]
+    if others:
+        raise ValueError(
+            f"output: {output} holds {others[0]}, which is not of this release; choose another "
+            "folder, or empty this one"
+        )
+    remove(join(output, SUMS))

@@ -1,0 +1,38 @@
+"""The paper's own numbers, to stand beside measured ones and apart from them."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+
+SOURCE = (
+    "the authors' project page, https://excitedbutter.github.io/project_page (December 2024, when "
+    "the paper was called Instructional Video Generation), on their test clips and by their code"
+)
+"""Where paper.csv is from. Of the paper's method its two tables give different CLIP_Tx."""
+
+PARAMETERS = 3.674e9
+SECONDS = 8.64
+"""Table 1, the paper's own method: both stages, and a 16-frame clip on one H100."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row: the method, and key of a column -> figure."""
+
+    method: str
+    figures: dict[str, float]
+
+
+@cache
+def published() -> dict[str, list[Published]]:
+    """Name of a subset -> its rows."""
+    rows: dict[str, list[Published]] = {}
+    text = files("jobs.evaluation").joinpath("paper.csv").read_text(encoding="utf-8")
+    for row in csv.DictReader(text.splitlines()):
+        subset, method = row.pop("subset"), row.pop("method")
+        figures = {key: float(value) for key, value in row.items()}
+        rows.setdefault(subset, []).append(Published(method, figures))
+    return rows

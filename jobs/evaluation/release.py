@@ -1,0 +1,198 @@
+"""What a release of the evaluation set holds: each clip's files, their table, and the texts."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable
+from importlib.metadata import version
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+
+from jobs.tracking import git_commit, git_dirty
+from pipelines.clip_files import encode_png
+from pipelines.dataset import read_columns
+from pipelines.evaluation.clips import EvaluationSet
+from pipelines.evaluation.networks import PROTOCOL
+from pipelines.frames import encode_mask
+from pipelines.storage import exists, join, read_bytes
+
+NAME = "HANDI evaluation set"
+SOURCES = {
+    "epic-kitchens": ("https://epic-kitchens.github.io", "CC BY-NC 4.0"),
+    "ego4d": (
+        "https://ego4d-data.org/docs/start-here",
+        "the Ego4D licence agreement, to be signed",
+    ),
+}
+"""Where a source's videos are to be had, and under what licence."""
+UNKNOWN_SOURCE = ("with whoever filmed them", "that of the videos")
+LICENCE = (
+    "Videos are under the licence of their source. So are the narrations and times, which come "
+    "from its annotations, and the masks and joints, which were found on its videos. score.py is "
+    "Apache-2.0."
+)
+
+COLUMNS = (
+    *("clip_id", "dataset", "split", "video", "start_s", "stop_s", "frame_times_s"),
+    *("narration", "verb", "noun", "mask_area", "hand_rate", "height", "width"),
+    "first_frame_sha256",
+)
+"""Of clips.csv."""
+MADE = {"video", "first_frame_sha256"}
+"""Columns of clips.csv that are not the data set's."""
+READ = [*(name for name in COLUMNS if name not in MADE), "video_uri", "detector"]
+
+
+def clip_names(clip_id: str, num_frames: int, pictures: bool) -> list[str]:
+    """Names of a clip's files: motion area, frames' masks, joints, and its pictures.
+
+    Raises:
+        ValueError: if the id would lead out of the release, or break its list of checksums.
+    """
+    parts = clip_id.split("/")
+    if {"", ".", ".."} & {*parts} or "\\" in clip_id or not clip_id.isprintable():
+        raise ValueError(
+            f"data: the clip id {clip_id!r} cannot name a file; give the clip another one "
+            "(column clip_id of the captions)"
+        )
+    digits = max(2, len(str(num_frames - 1)))
+    return [
+        f"masks/{clip_id}.png",
+        f"frame_masks/{clip_id}.npz",
+        f"joints/{clip_id}.npz",
+        *(f"frames/{clip_id}/{i:0{digits}}.png" for i in range(num_frames if pictures else 0)),
+    ]
+
+
+def clip_contents(loaded: dict[str, Any], pictures: bool) -> list[bytes]:
+    """Contents of a clip's files, in the order of `clip_names`.
+
+    Args:
+        loaded: see `load_clip`.
+    """
+    return [
+        encode_mask(loaded["frame_masks"].any(axis=0)),
+        _npz(masks=loaded["frame_masks"]),
+        _npz(joints=loaded["joints"], detected=loaded["detected"]),
+        *(encode_png(frame) for frame in loaded["frames"] if pictures),
+    ]
+
+
+def read_rows(clips: EvaluationSet) -> list[dict[str, Any]]:
+    """The rows of clips.csv and each clip's detector, without the first frame's hash."""
+    known = read_columns(join(clips.index.data, "clips"), READ).to_pylist()
+    by_id = {row["clip_id"]: row for row in known}
+    videos = video_names({row["video_uri"] for row in known})
+    return [
+        {**by_id[clip_id], "video": videos[by_id[clip_id]["video_uri"]]}
+        for clip_id in clips.index.clip_ids
+    ]
+
+
+def video_names(uris: Iterable[str]) -> dict[str, str]:
+    """URI of a video -> its file name, with as many of its folders as tell it from the others.
+
+    Where the videos lie on the exporter's disk or in whose bucket is nobody's business.
+    """
+    paths = {uri: tuple(filter(None, _path(uri).split("/"))) for uri in uris}
+    tails = {
+        path: ["/".join(path[-n:]) for n in range(1, len(path) + 1)] for path in paths.values()
+    }
+    times = Counter(tail for each in tails.values() for tail in each)
+    return {
+        uri: next((tail for tail in tails[path] if times[tail] == 1), "/".join(path))
+        for uri, path in paths.items()
+    }
+
+
+def describe(clips: EvaluationSet, rows: list[dict[str, Any]], pictures: bool) -> dict[str, Any]:
+    """What benchmark.json holds.
+
+    Args:
+        rows: see `read_rows`.
+    """
+    index = clips.index
+    settings = join(index.data, "settings.json")
+    sources = {}
+    for name, count in sorted(Counter(clips.datasets).items()):
+        where, licence = SOURCES.get(name, UNKNOWN_SOURCE)
+        sources[name] = {"clips": count, "videos": where, "licence": licence}
+    commit = git_commit()
+    return {
+        "name": NAME,
+        "protocol": PROTOCOL,
+        "code": {
+            "handi": version("handi"),
+            "commit": f"{commit}, changed" if commit and git_dirty() else commit,
+        },
+        "clips": len(clips),
+        "frames_per_clip": index.num_frames,
+        "height": index.height,
+        "width": index.width,
+        "pictures": pictures,
+        "split": clips.split,
+        "splits": dict(sorted(Counter(index.splits).items())),
+        "sources": sources,
+        "licence": LICENCE,
+        "detector": sorted({row["detector"] for row in rows if row["detector"]}),
+        "preprocessing": json.loads(read_bytes(settings)) if exists(settings) else None,
+        "clip_ids": index.clip_ids,
+        "subsets": {
+            name: [index.clip_ids[i] for i in members] for name, members in clips.subsets().items()
+        },
+    }
+
+
+def as_csv(rows: list[dict[str, Any]]) -> bytes:
+    """The whole of clips.csv.
+
+    Args:
+        rows: see `read_rows`, each with its `first_frame_sha256`.
+    """
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for row in rows:
+        times = " ".join(map(str, row["frame_times_s"]))
+        # Shares are stored in single precision: 0.1, not 0.10000000149011612.
+        shares = {name: np.float32(row[name]) for name in ("mask_area", "hand_rate")}
+        values = {**row, **shares, "frame_times_s": times}
+        writer.writerow([values[name] for name in COLUMNS])
+    return sink.getvalue().encode()
+
+
+def readme(said: dict[str, Any]) -> bytes:
+    """The whole of README.md.
+
+    Args:
+        said: see `describe`.
+    """
+    # Not escaped: it is Markdown, and holds nothing that the data set's narrators wrote.
+    environment = Environment(
+        loader=PackageLoader("jobs", "."),
+        autoescape=False,
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("evaluation_release.md.j2").render(said=said).encode()
+
+
+def _path(uri: str) -> str:
+    """A URI's path, with the bucket or host before it; a web address without its query."""
+    parts = urlsplit(uri)
+    if parts.scheme in ("http", "https"):
+        return f"{parts.hostname}{parts.path}"
+    return uri.partition("://")[2] or uri
+
+
+def _npz(**arrays: NDArray[np.generic]) -> bytes:
+    sink = io.BytesIO()
+    np.savez_compressed(sink, **arrays)  # type: ignore[arg-type]
+    return sink.getvalue()

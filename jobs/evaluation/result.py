@@ -1,0 +1,104 @@
+"""All that an evaluation has found: what metrics.json holds and the tables are drawn from."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from tqdm import tqdm
+
+from handi_model.metrics.intervals import CONFIDENCE
+from pipelines.evaluation.clips import EvaluationSet
+from pipelines.evaluation.networks import Origins
+from pipelines.evaluation.plan import Planned, finished
+from pipelines.evaluation.protocol import PROTOCOL
+from pipelines.evaluation.settings import EvaluateSettings, slug
+from pipelines.evaluation.table import Draws, Efficiency, Estimates, efficiency, estimates, read_all
+from pipelines.storage import join
+
+
+@dataclass(frozen=True)
+class Result:
+    """Attributes:
+    clips: subset -> how many clips it has.
+    estimates: subset -> method -> figures.
+    efficiency: method -> cost, for the methods that a model makes.
+    frames, side: of every clip, and of every frame, pixels.
+    origins: of the networks.
+    problems: a line for each clip that could not be made or measured.
+    settings: the job's.
+    """
+
+    clips: dict[str, int]
+    estimates: dict[str, dict[str, Estimates]]
+    efficiency: dict[str, Efficiency]
+    frames: int
+    side: int
+    origins: Origins
+    problems: list[str]
+    settings: dict[str, Any]
+
+    def as_json(self) -> bytes:
+        """For metrics.json; a figure that there is not is null."""
+        values = {"protocol": PROTOCOL, "confidence": CONFIDENCE, **asdict(self)}
+        return json.dumps(_without_nan(values), indent=2, allow_nan=False).encode()
+
+    def numbers(self) -> dict[str, float]:
+        """For MLflow: `subset/method/column`."""
+        return {
+            f"{subset}/{slug(method)}/{key}": one.value
+            for subset, methods in self.estimates.items()
+            for method, found in methods.items()
+            for key, one in found.items()
+            if math.isfinite(one.value)
+        }
+
+
+def measured(
+    clips: EvaluationSet,
+    planned: list[Planned],
+    scores: str,
+    settings: EvaluateSettings,
+    origins: Origins,
+    problems: list[str],
+) -> Result:
+    """Put together what is scored.
+
+    Args:
+        scores: URL of the folder of all scores.
+        problems: a line for each clip that could not be made or measured.
+    """
+    ids = clips.index.clip_ids
+    subsets = {name: [ids[i] for i in members] for name, members in clips.subsets().items()}
+    found: dict[str, dict[str, Estimates]] = {name: {} for name in subsets}
+    draws = Draws(settings.bootstrap, settings.frechet_bootstrap, settings.seed)
+    folders = {one.method.name: join(scores, one.key) for one in planned}
+    (real_folder,) = (folders[one.method.name] for one in planned if one.method.kind == "real")
+    real = read_all(real_folder, sorted(finished(real_folder) & {*ids}))
+    with tqdm(total=len(folders) * len(subsets), unit="row", desc="tables", mininterval=1.0) as bar:
+        for method, folder in folders.items():
+            scored = read_all(folder, sorted(finished(folder) & {*ids}))
+            for subset, row in estimates(scored, real, subsets, draws):
+                found[subset][method] = row
+                bar.update()
+    made = {one.method.name: one.done(clips) for one in planned if one.made}
+    return Result(
+        clips={name: len(members) for name, members in subsets.items()},
+        estimates=found,
+        efficiency={name: efficiency(urls) for name, urls in made.items() if urls},
+        frames=clips.index.num_frames,
+        side=clips.index.height,
+        origins=origins,
+        problems=problems,
+        settings=settings.model_dump(),
+    )
+
+
+def _without_nan(values: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: _without_nan(value) for name, value in values.items()}
+    if isinstance(values, list | tuple):
+        return [_without_nan(value) for value in values]
+    return None if isinstance(values, float) and not math.isfinite(values) else values

@@ -1,0 +1,150 @@
+"""The tables as Markdown and as CSV, the paper's own numbers beside the measured ones."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+
+from handi_model.metrics.intervals import CONFIDENCE, Estimate
+from jobs.evaluation.paper import PARAMETERS, SECONDS, SOURCE, published
+from jobs.evaluation.result import Result
+from pipelines.evaluation.columns import COLUMNS, HANDS, LOCALITY, PAPER, Column
+from pipelines.evaluation.protocol import PROTOCOL
+
+ARROWS = {"lower": "↓", "higher": "↑", "real": "≈ real"}
+NONE = "–"
+WHOLE = ("change_outside", "fvd", "fid")
+"""Columns that every measured clip has."""
+
+
+def markdown(result: Result) -> str:
+    """The whole of table.md."""
+    lines = [
+        "# Evaluation",
+        "",
+        f"Clips of {result.frames} frames of {result.side}x{result.side} pixels. In brackets: "
+        f"{CONFIDENCE:.0%} intervals over test clips. Protocol {PROTOCOL}.",
+    ]
+    for subset, methods in result.estimates.items():
+        lines += ["", f"## {subset}, {_count(result.clips[subset])}"]
+        for title, columns in (
+            ("The paper's figures (Table 2)", PAPER),
+            ("Hands", HANDS),
+            ("Motion locality", LOCALITY),
+        ):
+            rows = [
+                [method, *(cell(column, found.get(column.key)) for column in columns)]
+                for method, found in methods.items()
+            ]
+            lines += ["", f"### {title}", "", *_table(["", *map(_title, columns)], rows)]
+            if columns is PAPER and subset in published():
+                lines += ["", *_of_the_paper(subset)]
+    if result.efficiency:
+        lines += ["", *_efficiency(result)]
+    lines += ["", "## Notes", "", *(f"- {note}" for note in notes(result))]
+    return "\n".join(lines) + "\n"
+
+
+def notes(result: Result) -> list[str]:
+    """What a reader must know to read the tables: columns, networks, what is missing."""
+    said = [
+        f"{column.title}: {column.says}; "
+        + {"lower": "lower is better", "higher": "higher is better", "real": "as the real clip's"}[
+            column.better
+        ]
+        for column in COLUMNS
+    ]
+    said += [
+        f"FVD of {result.frames} frames a clip, resized from {result.side}x{result.side} pixels; "
+        "FID and FVD depend on the number of clips, so compare them between methods of "
+        "one table only"
+    ]
+    for subset, methods in result.estimates.items():
+        for method, found in methods.items():
+            seen = max((one.clips for key, one in found.items() if key in WHOLE), default=0)
+            if seen < result.clips[subset]:
+                said.append(f"{subset}, {method}: {seen} of {_count(result.clips[subset])}")
+    said += [f"measured with {origin}" for origin in result.origins.loaded.values()]
+    for key, why in result.origins.missing.items():
+        lost = ", ".join(column.title for column in COLUMNS if key in column.needs)
+        said.append(f"not measured: {lost}: {why}")
+    return said + [f"left out: {problem}" for problem in result.problems]
+
+
+def cell(column: Column, estimate: Estimate | None) -> str:
+    """A figure and its interval, a dash where there is none."""
+    if estimate is None or math.isnan(estimate.value):
+        return NONE
+    value, low, high = (
+        f"{each:.{column.digits}f}" for each in (estimate.value, estimate.low, estimate.high)
+    )
+    return value if math.isnan(estimate.low) else f"{value} ({low} to {high})"
+
+
+def as_csv(result: Result) -> bytes:
+    """A row a figure: subset, method, column, value, low, high, clips, and who measured it."""
+    sink = io.StringIO()
+    writer = csv.writer(sink, lineterminator="\n")
+    writer.writerow(["source", "subset", "method", "metric", "value", "low", "high", "clips"])
+    for subset, methods in result.estimates.items():
+        for method, found in methods.items():
+            for key, one in found.items():
+                values = ["" if math.isnan(v) else v for v in (one.value, one.low, one.high)]
+                writer.writerow(["measured", subset, method, key, *values, one.clips])
+    for subset in result.estimates:
+        for row in published().get(subset, []):
+            for key, value in row.figures.items():
+                writer.writerow(["paper", subset, row.method, key, value, "", "", ""])
+    return sink.getvalue().encode()
+
+
+def _of_the_paper(subset: str) -> list[str]:
+    rows = [
+        [row.method, *(f"{row.figures[column.key]:.{column.digits}f}" for column in PAPER)]
+        for row in published()[subset]
+    ]
+    said = f"*Not measured here: the paper's own numbers for {subset}, from {SOURCE}.*"
+    return [said, "", *_table(["paper", *map(_title, PAPER)], rows)]
+
+
+def _efficiency(result: Result) -> list[str]:
+    rows = [
+        [
+            method,
+            f"{one.parameters / 1e6:,.1f} M",
+            f"{one.seconds:.2f}",
+            f"{one.peak_memory_gb:.2f}",
+            str(one.clips),
+        ]
+        for method, one in result.efficiency.items()
+    ]
+    rows.append(
+        [
+            "*the paper's method, on one H100*",
+            f"{PARAMETERS / 1e6:,.1f} M",
+            f"{SECONDS}",
+            NONE,
+            NONE,
+        ]
+    )
+    header = ["", "parameters", f"seconds a {result.frames}-frame clip", "peak memory, GB", "clips"]
+    said = (
+        "Measured a clip at a time, while the clips of the tables were made: "
+        "the median clip, and the most memory of any process. The paper's clip is larger."
+    )
+    return ["## Efficiency (Table 1)", "", said, "", *_table(header, rows)]
+
+
+def _title(column: Column) -> str:
+    return f"{column.title} {ARROWS[column.better]}"
+
+
+def _count(clips: int) -> str:
+    return f"{clips} clip" if clips == 1 else f"{clips:,} clips"
+
+
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [header, ["---"] * len(header), *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
