@@ -12,10 +12,13 @@ from importlib.resources import files
 from pydantic import BaseModel, ConfigDict, Field
 from tqdm import tqdm
 
+from handi_model.hands.model_files import ModelFileError, hand_landmarker_task
 from jobs.cli import load, stop
 from jobs.evaluation.release import as_csv, clip_contents, clip_names, describe, read_rows, readme
 from pipelines.clip_rows import load_clip, reference
 from pipelines.evaluation.clips import EvaluationSet, read_evaluation_set
+from pipelines.evaluation.protocol import protocol_text
+from pipelines.evaluation.seen_hands import hand_tracker, seen_hands
 from pipelines.records import one_line
 from pipelines.storage import absolute, find, join, remove, writable, write_bytes
 
@@ -40,6 +43,9 @@ class ExportSettings(BaseModel):
         description="Ship the pictures too: the first frame and the real frames of every clip; "
         "only where the licence of the videos lets you.",
     )
+    hand_model: str | None = Field(
+        None, description="Path of hand_landmarker.task; found or downloaded by default."
+    )
 
 
 def export(arguments: list[str]) -> None:
@@ -53,7 +59,7 @@ def export(arguments: list[str]) -> None:
         settings.data = absolute(settings.data)
         clips = read_evaluation_set(settings.data, settings.split, settings.limit)
         output = write_release(clips, settings)
-    except ValueError as error:
+    except (ValueError, ModelFileError) as error:
         stop(str(error))
     print(f"{len(clips)} clips: {output}")
 
@@ -70,6 +76,7 @@ def write_release(clips: EvaluationSet, settings: ExportSettings) -> str:
     output = writable(settings.output)
     _refuse_others(output, {SUMS, *TEXTS, *(name for each in names.values() for name in each)})
     rows = read_rows(clips)
+    tracker = hand_tracker(hand_landmarker_task(settings.hand_model).read_bytes())
     sums: dict[str, str] = {}
 
     def write(name: str, data: bytes) -> None:
@@ -82,17 +89,19 @@ def write_release(clips: EvaluationSet, settings: ExportSettings) -> str:
     for clip, row in enumerate(tqdm(rows, unit="clip", desc="export", mininterval=1.0)):
         try:
             loaded = load_clip(reference(clips.index, clip, None))
-            contents = clip_contents(loaded, settings.frames)
+            hands = seen_hands(loaded["frames"], tracker)
+            contents = clip_contents(loaded, hands, settings.frames)
         except Exception as error:
             raise ValueError(f"data: {row['clip_id']} cannot be read: {one_line(error)}") from None
         row["first_frame_sha256"] = hashlib.sha256(loaded["frames"][0].tobytes()).hexdigest()
         for name, data in zip(names[row["clip_id"]], contents, strict=True):
             write(name, data)
+    tracker.close()
     said = describe(clips, rows, settings.frames)
     texts = {
         "benchmark.json": (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode(),
         "clips.csv": as_csv(rows),
-        "PROTOCOL.md": files("pipelines.evaluation").joinpath("protocol.md").read_bytes(),
+        "PROTOCOL.md": protocol_text().encode(),
         "README.md": readme(said),
         "score.py": files("jobs.evaluation").joinpath("standalone_score.py").read_bytes(),
     }

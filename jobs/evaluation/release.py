@@ -19,7 +19,8 @@ from jobs.tracking import git_commit, git_dirty
 from pipelines.clip_files import encode_png
 from pipelines.dataset import read_columns
 from pipelines.evaluation.clips import EvaluationSet
-from pipelines.evaluation.networks import PROTOCOL
+from pipelines.evaluation.protocol import PROTOCOL
+from pipelines.evaluation.seen_hands import SeenHands
 from pipelines.frames import encode_mask
 from pipelines.storage import exists, join, read_bytes
 
@@ -71,16 +72,18 @@ def clip_names(clip_id: str, num_frames: int, pictures: bool) -> list[str]:
     ]
 
 
-def clip_contents(loaded: dict[str, Any], pictures: bool) -> list[bytes]:
+def clip_contents(loaded: dict[str, Any], hands: SeenHands, pictures: bool) -> list[bytes]:
     """Contents of a clip's files, in the order of `clip_names`.
 
     Args:
         loaded: see `load_clip`.
+        hands: that are seen on the stored frames, as the protocol has it. The data set's own
+            joints were sought on larger ones, which generated clips have not.
     """
     return [
         encode_mask(loaded["frame_masks"].any(axis=0)),
         _npz(masks=loaded["frame_masks"]),
-        _npz(joints=loaded["joints"], detected=loaded["detected"]),
+        _npz(joints=hands.joints, detected=hands.detected),
         *(encode_png(frame) for frame in loaded["frames"] if pictures),
     ]
 

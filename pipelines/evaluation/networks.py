@@ -21,12 +21,10 @@ from handi_model.metrics.i3d import MIN_FRAMES, I3DFeatures
 from handi_model.metrics.inception import InceptionFeatures
 from handi_model.metrics.weights import WeightsError
 from pipelines.evaluation.protocol import PROTOCOL
+from pipelines.evaluation.seen_hands import CONFIDENCE
 from pipelines.evaluation.settings import EvaluateSettings
 from pipelines.records import one_line
 from pipelines.workers import one_worker
-
-CONFIDENCE = 0.5
-"""Threshold of palm detection and of hand presence."""
 
 BACKBONES: dict[str, Callable[..., Any]] = {
     "inception": InceptionFeatures.load,

@@ -25,10 +25,10 @@ from pipelines.evaluation.elsewhere import read_elsewhere
 from pipelines.evaluation.figures import Scores, Texts, figures, write_scores
 from pipelines.evaluation.floors import shuffled, still
 from pipelines.evaluation.made_files import read_made
-from pipelines.evaluation.networks import CONFIDENCE, Origins, one_thread, open_networks
+from pipelines.evaluation.networks import Origins, one_thread, open_networks
+from pipelines.evaluation.seen_hands import hand_tracker
 from pipelines.evaluation.settings import EvaluateSettings, Kind
 from pipelines.evaluation.views import OncePerFrame, View, view
-from pipelines.hands import HandTracker
 from pipelines.records import one_line
 from pipelines.workers import place_workers
 
@@ -62,7 +62,7 @@ class Scorer:
                 + "; ".join([*map(str, self.networks.origins.missing.values())])
             )
         self.seed = settings.seed
-        self.tracker = HandTracker(self.networks.hand_model, CONFIDENCE)
+        self.tracker = hand_tracker(self.networks.hand_model)
         self._texts = cache(self._embed)
 
     def __del__(self) -> None:

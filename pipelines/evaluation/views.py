@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from handi_model.metrics.captions import middle_frame
 from handi_model.metrics.locality import area_square, optical_flow
-from pipelines.handedness import assign_slots
+from pipelines.evaluation.seen_hands import SeenHands, seen_hands
 from pipelines.hands import HandTracker
 
 
@@ -33,19 +33,6 @@ class OncePerFrame:
             found = self._network(frames[list(new.values())])
             self._known |= dict(zip(new, found, strict=True))
         return np.stack([self._known[name] for name in names])
-
-
-@dataclass(frozen=True)
-class SeenHands:
-    """Hands on L frames: joints (L, 42, 2), normalised, and detected (L, 2), left and right."""
-
-    joints: NDArray[np.float32]
-    detected: NDArray[np.bool_]
-
-    @property
-    def visible(self) -> NDArray[np.bool_]:
-        """(L, 42)."""
-        return np.repeat(self.detected, 21, axis=1)
 
 
 @dataclass(frozen=True)
@@ -108,9 +95,3 @@ def view(
         egovlp=egovlp(frames) if egovlp else None,
         caption=blip(middle_frame(frames)) if blip else None,
     )
-
-
-def seen_hands(frames: NDArray[np.uint8], tracker: HandTracker) -> SeenHands:
-    """Hands on (L, H, W, 3) uint8 RGB frames, sought as preprocessing does."""
-    joints, detected, _ = assign_slots(tracker(frames))
-    return SeenHands(joints, detected)
