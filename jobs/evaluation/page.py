@@ -193,9 +193,10 @@ def _of_the_paper(
 def best_methods(
     column: Column, found: Mapping[str, Estimates], kinds: Mapping[str, Kind]
 ) -> set[str]:
-    """Which methods have a column's best figure as it is printed; none where nothing competes.
+    """Which methods have a column's best figure as it is printed; none where all are alike.
 
-    Floors and ceilings do not compete: a still frame's hands never jerk.
+    Floors and ceilings do not compete: a still frame's hands never jerk. Neither does a HS-Err that
+    is 0 because no real hand is shown.
     """
     values = {
         name: one[column.key].value
@@ -206,10 +207,15 @@ def best_methods(
     badness = {}
     for name, value in values.items():
         bad = {"lower": value, "higher": -value, "real": abs(value - real)}[column.better]
-        if kinds[name] not in OF_REAL_CLIPS and math.isfinite(bad):
+        handless = column.key.startswith("hs_err") and _shows_no_hand(found[name])
+        if kinds[name] not in OF_REAL_CLIPS and math.isfinite(bad) and not handless:
             badness[name] = round(bad, column.digits)
-    least = min(badness.values(), default=math.nan)
-    return {name for name, bad in badness.items() if bad == least and len(badness) > 1}
+    best = {name for name, bad in badness.items() if bad == min(badness.values())}
+    return best if len(best) < len(badness) else set()
+
+
+def _shows_no_hand(one: Estimates) -> bool:
+    return "recall" in one and one["recall"].value == 0
 
 
 def chart(

@@ -32,6 +32,9 @@ from pipelines.evaluation.views import OncePerFrame, View, view
 from pipelines.records import one_line
 from pipelines.workers import place_workers
 
+OF_MANY = ("inception", "i3d")
+"""Networks whose features are compared over all clips, not clip by clip."""
+
 
 @dataclass(frozen=True)
 class ToScore:
@@ -84,15 +87,21 @@ class Scorer:
             one = ToScore(**wanted)
             try:
                 made = self._made(one, real, row["other"])
-                seen = seen_real if one.kind == "real" else look(made.frames)
+                if one.kind == "swapped":
+                    # All clips together are the same ones: they have no distance to be told.
+                    seen = self._looks_at(real, without=OF_MANY)(made.frames)
+                else:
+                    seen = seen_real if one.kind == "real" else look(made.frames)
                 write_scores(one.folder, real.clip_id, self._scores(made, seen, real, seen_real))
             except Exception as error:
                 problems.append(f"{one.method}: {real.clip_id}: {one_line(error)}")
         return {"clips": len(row["wanted"]), "problems": problems}
 
-    def _looks_at(self, real: RealClip) -> Callable[[NDArray[np.uint8]], View]:
+    def _looks_at(
+        self, real: RealClip, without: tuple[str, ...] = ()
+    ) -> Callable[[NDArray[np.uint8]], View]:
         """What looks at all clips that are compared with a real one."""
-        backbones = dict(self.networks.backbones)
+        backbones = {key: one for key, one in self.networks.backbones.items() if key not in without}
         if "inception" in backbones:
             backbones["inception"] = OncePerFrame(backbones["inception"])
         return partial(view, mask=real.mask, tracker=self.tracker, backbones=backbones)

@@ -121,10 +121,15 @@ def efficiency(urls: list[str]) -> Efficiency:
 
 
 def ranked(scored: dict[str, Scores], count: int) -> list[str]:
-    """The clips with the worst HS-Err, the worst first; those without one come last."""
+    """The clips with the worst HS-Err, the worst first; those without one come last.
 
-    def badness(clip_id: str) -> tuple[bool, float, str]:
-        error = scored[clip_id].figures["hs_err"]
-        return math.isnan(error), 0.0 if math.isnan(error) else -error, clip_id
+    Of clips that have the same, as those have that show no hand where there is one, the one with
+    the lower recall comes first.
+    """
+
+    def badness(clip_id: str) -> tuple[bool, float, float, str]:
+        error, recall = (scored[clip_id].figures[key] for key in ("hs_err", "recall"))
+        none = math.isnan(error)
+        return none, 0.0 if none else -error, 0.0 if none else recall, clip_id
 
     return sorted(scored, key=badness)[:count]

@@ -28,7 +28,7 @@ from tests.integration.evaluations import (
 )
 
 CLIPS = ["lift_box_1", "open_lid_2", "slide_cup_1"]
-LENGTH, SIDE = 10, 32
+LENGTH, SIDE = 10, 64
 
 
 @pytest.fixture(scope="module")
@@ -73,8 +73,8 @@ def test_one_command_leaves_tables_a_page_and_a_run(data, keys, tmp_path):
     assert real["fid"]["value"] == pytest.approx(0, abs=1e-6)
     assert mixed["fid"]["value"] == pytest.approx(0, abs=1e-6) < mixed["fvd"]["value"]
     assert still["clip_cs"]["value"] == pytest.approx(1) and still["flow_inside"]["value"] is None
-    for key in ("fid", "fvd", "joint_error"):
-        assert other[key]["value"] > real[key]["value"]
+    assert other["joint_error"]["value"] > 0.02 > real["joint_error"]["value"] == 0
+    assert other["clip_gt"]["value"] < real["clip_gt"]["value"] and "fid" not in other
     # An MP4 of the real clips is all but the real clips; two of the three are there.
     assert methods["clips"]["clip_gt"]["value"] > 95
     assert methods["clips"]["change_outside"]["clips"] == 2

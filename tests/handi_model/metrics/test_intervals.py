@@ -33,25 +33,24 @@ def test_the_interval_of_a_mean_is_as_wide_as_its_standard_error_says():
     assert found.low < found.value < found.high
 
 
-def test_a_spread_of_frechet_distances_is_that_of_other_clips():
-    """Twice the clips drawn anew: as wide as many such data sets differ."""
+def test_the_frechet_interval_is_as_wide_as_the_distance_varies_over_other_clips():
     values, widths = [], []
-    for trial in range(60):
+    for trial in range(250):
         made = clips(60, 1, 3, 2 * trial) * 1.5 + 1
-        found = frechet_interval(made, clips(60, 1, 3, 2 * trial + 1), samples=30, seed=trial)
+        found = frechet_interval(made, clips(60, 1, 3, 2 * trial + 1), samples=10, seed=trial)
         values.append(found.value)
         widths.append(found.high - found.low)
-    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(values), rel=0.25)
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(values), rel=0.12)
 
 
 def test_most_frechet_intervals_hold_the_distance_of_all_there_is():
     """Of two normal distributions: |shift|^2 + D (s - 1)^2."""
     truth, held = 3 * 1.0 + 3 * 0.25, 0
-    for trial in range(60):
+    for trial in range(40):
         made = clips(150, 1, 3, 2 * trial) * 1.5 + 1
         found = frechet_interval(made, clips(150, 1, 3, 2 * trial + 1), samples=30, seed=trial)
         held += found.low <= truth <= found.high
-    assert 0.85 <= held / 60 <= 1
+    assert 0.85 <= held / 40 <= 1
 
 
 def test_clips_without_the_figure_are_left_out():

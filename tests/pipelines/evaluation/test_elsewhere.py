@@ -1,7 +1,6 @@
 import wave
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -303,9 +302,6 @@ def broken(folder: Path, what: str) -> Path:
     if what == "a picture":
         (pictures(folder / "clip", 3) / "0001.png").write_bytes(b"no picture")
         return folder / "clip"
-    if what == "pictures of two sizes":
-        cv2.imwrite(str(pictures(folder / "clip", 3) / "0001.png"), np.zeros((8, 8, 3), np.uint8))
-        return folder / "clip"
     npz = folder / "clip.npz"
     frames = np.zeros((4, 64, 64, 3), np.uint8)
     if what == "an npz":
@@ -333,7 +329,6 @@ def broken(folder: Path, what: str) -> Path:
         "no video but sound",
         "a mask",
         "a picture",
-        "pictures of two sizes",
         "an npz",
         "an npz that is cut off",
         "an npz without frames",

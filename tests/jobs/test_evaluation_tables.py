@@ -1,0 +1,121 @@
+"""What a reader finds in table.md and table.csv."""
+
+import csv
+import json
+import math
+
+import pytest
+
+from handi_model.metrics.intervals import Estimate
+from jobs.evaluation.paper import published
+from jobs.evaluation.result import Result
+from jobs.evaluation.tables import as_csv, cell, markdown, notes
+from pipelines.evaluation.columns import COLUMNS, PAPER
+from pipelines.evaluation.networks import Origins
+from pipelines.evaluation.table import Efficiency
+
+BY_KEY = {column.key: column for column in COLUMNS}
+WHOLE = {column.key: Estimate(0.5, 0.25, 0.75, 4) for column in COLUMNS}
+LACKING = {
+    key: Estimate(math.nan, math.nan, math.nan, 0) if key == "hs_err" else one
+    for key, one in WHOLE.items()
+    if key not in ("egovlp", "blip")
+}
+
+
+@pytest.fixture
+def result() -> Result:
+    return Result(
+        clips={"epic-kitchens": 4, "motion-intensive": 1},
+        estimates={
+            "epic-kitchens": {"ours": WHOLE, "baseline, large": LACKING},
+            "motion-intensive": {"ours": WHOLE, "baseline, large": {}},
+        },
+        efficiency={"ours": Efficiency(6.3e6, 2.5, 0.75, 4)},
+        frames=16,
+        side=64,
+        origins=Origins({"clip": "CLIP, its hash"}, {"i3d": "I3D: no weights"}, "0"),
+        problems=["ours: a clip: it is damaged"],
+        settings={"seed": 0},
+    )
+
+
+def rows_of(text: str, method: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith(f"| {method} |")]
+    return [[part.strip() for part in line.strip("|").split("|")] for line in lines]
+
+
+def test_each_subset_has_the_papers_columns_with_intervals(result):
+    text = markdown(result)
+    assert "## epic-kitchens, 4 clips" in text and "## motion-intensive, 1 clip" in text
+    header = next(line for line in text.splitlines() if line.startswith("|  | HS-Err"))
+    assert [part.split()[0] for part in header.strip("| ").split(" | ")] == [
+        column.title for column in PAPER
+    ]
+    first = rows_of(text, "ours")[0]
+    assert first[1] == "0.50000 (0.25000 to 0.75000)"
+
+
+def test_what_is_not_there_is_a_dash(result):
+    (first, *_) = rows_of(markdown(result), "baseline, large")
+    assert first[1] == "–" and first[5] == "–"
+    assert cell(BY_KEY["fid"], None) == "–"
+    assert cell(BY_KEY["fid"], Estimate(3.14159, math.nan, math.nan, 1)) == "3.14"
+
+
+def test_the_papers_numbers_stand_apart_and_say_whose_they_are(result):
+    text = markdown(result)
+    assert text.count("*Not measured here: the paper's own numbers") == 2
+    assert rows_of(text, "LFDM")[0][1:4] == ["0.01987", "39.37", "92.414"]
+    # Each subset has its own.
+    assert rows_of(text, "LFDM")[1][1] == "0.02053"
+    folder = {"folder": result.estimates["epic-kitchens"]}
+    other = Result(**{**vars(result), "estimates": folder, "clips": {"folder": 4}})
+    assert "Not measured here: the paper's own numbers" not in markdown(other)
+
+
+def test_published_numbers_have_every_column_of_the_paper():
+    for rows in published().values():
+        for row in rows:
+            assert set(row.figures) == {column.key for column in PAPER}
+    assert [len(published()[name]) for name in ("epic-kitchens", "ego4d", "motion-intensive")] == [
+        10,
+        5,
+        5,
+    ]
+
+
+def test_the_notes_say_what_is_missing_and_why(result):
+    said = notes(result)
+    assert "not measured: FVD, FVD in the area: I3D: no weights" in said
+    assert "measured with CLIP, its hash" in said
+    assert "left out: ours: a clip: it is damaged" in said
+    assert "motion-intensive, baseline, large: 0 of 1 clip" in said
+    assert any("FVD of 16 frames" in note and "64x64" in note for note in said)
+
+
+def test_the_efficiency_table_names_parameters_seconds_and_memory(result):
+    (row,) = (row for row in rows_of(markdown(result), "ours") if row[1].endswith("M"))
+    assert row == ["ours", "6.3 M", "2.50", "0.75", "4"]
+    assert "3,674.0 M" in markdown(result) and "8.64" in markdown(result)
+
+
+def test_the_csv_tells_measured_from_published(result):
+    rows = list(csv.DictReader(as_csv(result).decode().splitlines()))
+    ours = [row for row in rows if row["method"] == "ours" and row["subset"] == "epic-kitchens"]
+    assert {row["metric"] for row in ours} == set(BY_KEY)
+    assert {row["source"] for row in ours} == {"measured"} and ours[0]["clips"] == "4"
+    paper = [row for row in rows if row["source"] == "paper"]
+    assert len(paper) == 8 * (10 + 5)
+    blank = [row for row in rows if row["method"] == "baseline, large" and not row["value"]]
+    assert [row["metric"] for row in blank] == ["hs_err"]
+
+
+def test_metrics_json_is_json_and_mlflow_gets_finite_numbers(result):
+    found = json.loads(result.as_json())
+    assert found["protocol"] == "1" and found["confidence"] == 0.95
+    assert found["estimates"]["epic-kitchens"]["baseline, large"]["hs_err"]["value"] is None
+    numbers = result.numbers()
+    assert numbers["epic-kitchens/ours/fid"] == 0.5
+    assert "epic-kitchens/baseline-large/hs_err" not in numbers
+    assert all(math.isfinite(number) for number in numbers.values())
