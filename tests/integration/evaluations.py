@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -40,8 +41,8 @@ class PooledOverTime(nn.Module):
         generator = torch.Generator().manual_seed(1)
         self.register_buffer("projection", torch.randn(3 * 64 * 8, 400, generator=generator))
 
-    def forward(self, clips: Tensor, rescale: bool, resize: bool, return_features: bool) -> Tensor:
-        small = nn.functional.adaptive_avg_pool3d(clips, [8, 8, 8])
+    def forward(self, x: Tensor, rescale: bool, resize: bool, return_features: bool) -> Tensor:
+        small = nn.functional.adaptive_avg_pool3d(x, [8, 8, 8])
         return small.flatten(1) @ self.projection
 
 
@@ -97,7 +98,11 @@ def environment(store: str) -> dict[str, str]:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Wait for the end; gives what stood on the console."""
-    output, _ = process.communicate(timeout=PATIENCE_S)
+    try:
+        output, _ = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)  # its Ray would go on
+        raise
     assert process.returncode == 0, output[-3000:]
     return output
 
