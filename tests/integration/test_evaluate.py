@@ -6,6 +6,7 @@ import csv
 import os
 import signal
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -54,20 +55,36 @@ def keys(tmp_path_factory, data, hand_model) -> dict[str, object]:
     return {**common, **networks}
 
 
-def test_one_command_leaves_tables_a_page_and_a_run(data, model, keys, hand_model, tmp_path):
-    made_elsewhere = tmp_path / "elsewhere"
-    made_elsewhere.mkdir()
+@dataclass(frozen=True)
+class Evaluated:
+    """A finished evaluation, and what stood on its console."""
+
+    keys: dict[str, object]
+    store: str
+    output: Path
+    console: str
+
+
+@pytest.fixture(scope="module")
+def evaluated(tmp_path_factory, data, model, keys) -> Evaluated:
+    """By two workers: two methods of a file, and a folder with two of the three clips."""
+    folder = tmp_path_factory.mktemp("evaluated")
+    (folder / "clips").mkdir()
     clips = read_training_clips(data, CLIPS[:2], SIDE)
     for clip_id, frames in zip(clips.clip_ids, clips.frames, strict=True):
-        (made_elsewhere / f"{clip_id}.mp4").write_bytes(encode_mp4(frames, 8))
-    store, output = f"sqlite:///{tmp_path}/mlflow.db", tmp_path / "eval"
-    rows = tmp_path / "rows.yaml"
+        (folder / "clips" / f"{clip_id}.mp4").write_bytes(encode_mp4(frames, 8))
     ours = {"kind": "handi", "model": str(model), **STEPS}
     named = [{"name": "ours", **ours}, {"name": "true masks", **ours, "area": "true"}]
-    rows.write_text(yaml.safe_dump({"methods": named}))
+    (folder / "rows.yaml").write_text(yaml.safe_dump({"methods": named}))
+    given = {**keys, "config": folder / "rows.yaml", "clips": folder / "clips"}
+    store, output = f"sqlite:///{folder}/mlflow.db", folder / "eval"
+    console = finish(start(store, **given, output=output, workers=2))
+    return Evaluated(given, store, output, console)
 
-    console = finish(start(store, config=rows, **keys, output=output, clips=made_elsewhere))
 
+@pytest.mark.slow
+def test_one_command_leaves_tables_a_page_and_a_run(evaluated):
+    output = evaluated.output
     found = metrics(output)
     assert set(found["estimates"]) == {"folder", "motion-intensive"}
     methods = found["estimates"]["folder"]
@@ -76,7 +93,8 @@ def test_one_command_leaves_tables_a_page_and_a_run(data, model, keys, hand_mode
     real, still, mixed, other = (methods[name] for name in floors)
     assert real["hs_err"]["value"] == 0 and real["clip_gt"]["value"] == pytest.approx(100)
     assert real["fid"]["value"] == pytest.approx(0, abs=1e-6)
-    assert mixed["fid"]["value"] == pytest.approx(0, abs=1e-6) < mixed["fvd"]["value"]
+    assert mixed["fid"]["value"] == pytest.approx(0, abs=1e-6)
+    assert mixed["fvd"]["value"] > 1e-3 > real["fvd"]["value"]
     assert still["clip_cs"]["value"] == pytest.approx(1) and still["flow_inside"]["value"] is None
     assert other["joint_error"]["value"] > 0.02 > real["joint_error"]["value"] == 0
     assert other["clip_gt"]["value"] < real["clip_gt"]["value"] and "fid" not in other
@@ -90,7 +108,7 @@ def test_one_command_leaves_tables_a_page_and_a_run(data, model, keys, hand_mode
     # A network that was not to be had costs its columns, and says so.
     assert "egovlp" not in real and "blip" not in real
     table = (output / "table.md").read_text()
-    assert table in console
+    assert table in evaluated.console
     assert "not measured: EgoVLP, BLIP" in table and "--egovlp" in table
     assert "| ours |" in table and "Efficiency" in table
     assert found["efficiency"]["ours"]["parameters"] > 6e6
@@ -99,18 +117,22 @@ def test_one_command_leaves_tables_a_page_and_a_run(data, model, keys, hand_mode
     assert {row["source"] for row in rows} == {"measured", "paper"}
     assert (output / "report.html").stat().st_size > 10_000
 
-    client = MlflowClient(tracking_uri=store)
+    client = MlflowClient(tracking_uri=evaluated.store)
     (run,) = client.search_runs([client.get_experiment_by_name("handi-evaluation").experiment_id])
     assert run.data.metrics["folder/ours/fid"] == methods["ours"]["fid"]["value"]
     kept = {file.path for file in client.list_artifacts(run.info.run_id)}
     assert kept == {"table.md", "table.csv", "metrics.json", "report.html"}
 
-    # The released joints of the real clips are those that all this was measured against.
-    export(["--data", data, "--output", str(tmp_path / "release"), "--hand-model", str(hand_model)])
-    (scores,) = output.glob("scores/*/real-clip-*")
+
+@pytest.mark.slow
+def test_the_released_joints_are_those_that_all_is_measured_against(
+    evaluated, data, hand_model, tmp_path
+):
+    export(["--data", data, "--output", str(tmp_path), "--hand-model", str(hand_model)])
+    (scores,) = evaluated.output.glob("scores/*/real-clip-*")
     for clip_id in CLIPS:
         with (
-            np.load(tmp_path / "release" / "joints" / f"{clip_id}.npz") as released,
+            np.load(tmp_path / "joints" / f"{clip_id}.npz") as released,
             np.load(scores / f"{clip_id}.npz") as measured,
         ):
             np.testing.assert_array_equal(released["joints"], measured["joints"])
@@ -118,13 +140,10 @@ def test_one_command_leaves_tables_a_page_and_a_run(data, model, keys, hand_mode
 
 
 @pytest.mark.slow
-def test_a_killed_evaluation_goes_on_and_more_workers_change_nothing(model, keys, tmp_path):
-    keys = {**keys, **STEPS, "model": model}
-    store = f"sqlite:///{tmp_path}/mlflow.db"
-    finish(start(store, **keys, output=tmp_path / "whole", workers=1))
-
-    cut = tmp_path / "cut"
-    killed = start(store, **keys, output=cut, workers=1)
+def test_a_killed_evaluation_goes_on_and_other_workers_change_nothing(evaluated, tmp_path):
+    """Cut short with one worker, submitted again to a cluster of two nodes."""
+    store, cut = evaluated.store, tmp_path / "cut"
+    killed = start(store, **evaluated.keys, output=cut, workers=1)
     while not (made := list(cut.glob("generated/*/*.npz"))):
         assert killed.poll() is None, killed.communicate()[0][-3000:]
         time.sleep(0.05)
@@ -133,17 +152,14 @@ def test_a_killed_evaluation_goes_on_and_more_workers_change_nothing(model, keys
     before = {file: file.stat().st_mtime_ns for file in made}
 
     with two_nodes(environment(store)) as cluster:
-        submitted = cluster.submit(environment(store), "python", *command(**keys, output=cut))
-        finish(submitted)
+        again = command(**evaluated.keys, output=cut)
+        finish(cluster.submit(environment(store), "python", *again))
 
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    assert metrics(cut)["estimates"] == metrics(tmp_path / "whole")["estimates"]
-    for file in sorted(cut.glob("generated/*/*.npz")):
-        whole = tmp_path / "whole" / file.relative_to(cut)
+    assert metrics(cut)["estimates"] == metrics(evaluated.output)["estimates"]
+    files = sorted(cut.glob("generated/*/*.npz"))
+    assert len(files) == 2 * len(CLIPS)
+    for file in files:
+        whole = evaluated.output / file.relative_to(cut)
         with np.load(file) as one, np.load(whole) as other:
-            assert (one["frames"] == other["frames"]).all()
-
-    # All is there: nothing is generated or measured again.
-    again = finish(start(store, **keys, output=cut))
-    assert "0 clips to generate" in again and "measure:" not in again
-    assert metrics(cut)["estimates"] == metrics(tmp_path / "whole")["estimates"]
+            np.testing.assert_array_equal(one["frames"], other["frames"])
