@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from diffusers import DiffusionPipeline
 from numpy.typing import NDArray
 from torch import nn
+
+if TYPE_CHECKING:  # it takes seconds to import, and who reads clips needs none of it
+    from diffusers import DiffusionPipeline
 
 
 @dataclass(frozen=True)

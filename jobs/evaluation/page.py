@@ -107,7 +107,7 @@ def subset(name: str, result: Result, kinds: Mapping[str, Kind]) -> dict[str, An
     """A subset's tables and charts, and the paper's own numbers for it."""
     found = result.estimates[name]
     charts = [chart(BY_KEY[key], name, found, kinds) for key in CHARTED]
-    own = {row.method: row.figures for row in published().get(name, [])}
+    own = {row.method: row.figures for row in published(result.estimates).get(name, [])}
     seen = {
         method: max((one.clips for one in estimates.values()), default=0)
         for method, estimates in found.items()

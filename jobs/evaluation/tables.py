@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from handi_model.metrics.intervals import CONFIDENCE, Estimate
-from jobs.evaluation.paper import PARAMETERS, SECONDS, SOURCE, published
+from jobs.evaluation.paper import PARAMETERS, SECONDS, SOURCE, Published, published
 from jobs.evaluation.result import Result
 from pipelines.evaluation.columns import COLUMNS, HANDS, LOCALITY, PAPER, Column
 from pipelines.evaluation.protocol import PROTOCOL
@@ -27,6 +27,7 @@ def markdown(result: Result) -> str:
         f"Clips of {result.frames} frames of {result.side}x{result.side} pixels. In brackets: "
         f"{CONFIDENCE:.0%} intervals over test clips. Protocol {PROTOCOL}.",
     ]
+    own = published(result.estimates)
     for subset, methods in result.estimates.items():
         lines += ["", f"## {subset}, {_count(result.clips[subset])}"]
         for title, columns in (
@@ -39,8 +40,8 @@ def markdown(result: Result) -> str:
                 for method, found in methods.items()
             ]
             lines += ["", f"### {title}", "", *_table(["", *map(_title, columns)], rows)]
-            if columns is PAPER and subset in published():
-                lines += ["", *_of_the_paper(subset)]
+            if columns is PAPER and subset in own:
+                lines += ["", *_of_the_paper(subset, own[subset])]
     if result.efficiency:
         lines += ["", *_efficiency(result)]
     lines += ["", "## Notes", "", *(f"- {note}" for note in notes(result))]
@@ -93,17 +94,17 @@ def as_csv(result: Result) -> bytes:
             for key, one in found.items():
                 values = ["" if math.isnan(v) else v for v in (one.value, one.low, one.high)]
                 writer.writerow(["measured", subset, method, key, *values, one.clips])
-    for subset in result.estimates:
-        for row in published().get(subset, []):
+    for subset, rows in published(result.estimates).items():
+        for row in rows:
             for key, value in row.figures.items():
                 writer.writerow(["paper", subset, row.method, key, value, "", "", ""])
     return sink.getvalue().encode()
 
 
-def _of_the_paper(subset: str) -> list[str]:
+def _of_the_paper(subset: str, own: list[Published]) -> list[str]:
     rows = [
         [row.method, *(f"{row.figures[column.key]:.{column.digits}f}" for column in PAPER)]
-        for row in published()[subset]
+        for row in own
     ]
     said = f"*Not measured here: the paper's own numbers for {subset}, from {SOURCE}.*"
     return [said, "", *_table(["paper", *map(_title, PAPER)], rows)]

@@ -64,13 +64,14 @@ class Networks:
 
 
 def open_networks(settings: EvaluateSettings, num_frames: int) -> Networks:
-    """Load what can be had; each network that cannot costs its own columns only.
+    """Load what can be had; each that cannot costs its own columns only, unless it was named.
 
     Args:
         num_frames: of every clip.
 
     Raises:
-        ValueError: without MediaPipe's model or the device, in one line.
+        ValueError: over a network's path, or without the device, in one line.
+        ModelFileError: without MediaPipe's model.
     """
     device = usable_device(settings.device)
     task = hand_landmarker_task(settings.hand_model)
@@ -83,6 +84,8 @@ def open_networks(settings: EvaluateSettings, num_frames: int) -> Networks:
         try:
             loaded[key] = load(getattr(settings, key), device)
         except WeightsError as error:
+            if getattr(settings, key):  # what is named is meant
+                raise ValueError(str(error)) from None
             missing[key] = str(error)
     hashes = {key: network.origin.sha256 for key, network in loaded.items()}
     decides = {

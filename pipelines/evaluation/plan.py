@@ -12,12 +12,28 @@ from fsspec.core import url_to_fs
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.elsewhere import find_elsewhere
 from pipelines.evaluation.made_files import SUFFIX, made_url
-from pipelines.evaluation.score import ToScore
-from pipelines.evaluation.settings import GENERATIVE, EvaluateSettings, MethodSettings
+from pipelines.evaluation.settings import GENERATIVE, EvaluateSettings, Kind, MethodSettings
 from pipelines.saved_model import read_saved_model
 from pipelines.storage import absolute, find, folder_state, join
 
 ON_OUR_PIPELINE = ("handi", "animate-anything")
+
+
+@dataclass(frozen=True)
+class ToScore:
+    """One method's clip.
+
+    Attributes:
+        method: the method's name.
+        kind: of the method.
+        folder: where the scores go.
+        source: URL of the clip; empty for what is made of real clips.
+    """
+
+    method: str
+    kind: Kind
+    folder: str
+    source: str
 
 
 @dataclass(frozen=True)

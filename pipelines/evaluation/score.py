@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cache, partial
 from typing import Any
 
@@ -26,31 +25,15 @@ from pipelines.evaluation.figures import Scores, Texts, figures, write_scores
 from pipelines.evaluation.floors import shuffled, still
 from pipelines.evaluation.made_files import read_made
 from pipelines.evaluation.networks import Origins, one_thread, open_networks
+from pipelines.evaluation.plan import ToScore
 from pipelines.evaluation.seen_hands import hand_tracker
-from pipelines.evaluation.settings import EvaluateSettings, Kind
+from pipelines.evaluation.settings import EvaluateSettings
 from pipelines.evaluation.views import OncePerFrame, View, view
 from pipelines.records import one_line
 from pipelines.workers import place_workers
 
 OF_MANY = ("inception", "i3d")
 """Networks whose features are compared over all clips, not clip by clip."""
-
-
-@dataclass(frozen=True)
-class ToScore:
-    """One method's clip.
-
-    Attributes:
-        method: the method's name.
-        kind: of the method.
-        folder: where the scores go.
-        source: URL of the clip; empty for what is made of real clips.
-    """
-
-    method: str
-    kind: Kind
-    folder: str
-    source: str
 
 
 class Scorer:

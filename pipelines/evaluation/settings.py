@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from handi_model.device import DType
+from pipelines.storage import absolute
 
 Kind = Literal[
     "handi",
@@ -26,6 +28,9 @@ GENERATIVE: tuple[Kind, ...] = ("handi", "animate-anything", "cogvideox", "pia",
 """Kinds that a model makes clips by."""
 OF_REAL_CLIPS: tuple[Kind, ...] = ("real", "still", "shuffled", "swapped")
 """Kinds that are made of the real clips: floors and ceilings of the figures."""
+
+NETWORK_PATHS = ("inception", "i3d", "clip", "blip", "egovlp", "hand_model")
+"""Keys that hold a local path."""
 
 
 class Sampling(BaseModel):
@@ -175,6 +180,17 @@ class EvaluateSettings(Sampling):
             if getattr(self, name) is not None and not self.model:
                 raise ValueError(f"{name}: it is of the model, and none is given (--model)")
         return self
+
+    def with_absolute_paths(self) -> EvaluateSettings:
+        """The same for workers, whose working directory may be another one.
+
+        Raises:
+            ValueError: if no storage is known for a URL, in one line.
+        """
+        local = {name: getattr(self, name) for name in NETWORK_PATHS}
+        paths = {name: str(Path(path).absolute()) for name, path in local.items() if path}
+        urls = {name: absolute(getattr(self, name)) for name in ("data", "output")}
+        return self.model_copy(update={**paths, **urls})
 
     def rows(self) -> list[MethodSettings]:
         """All methods, in the order of the tables; the real clip is always among them."""

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import ray
 
 from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
@@ -33,7 +34,7 @@ def run(monkeypatch, tmp_path):
     """Run the job in this process; it must not come to the point where Ray starts."""
 
     def main(*flags: str, **keys: object) -> None:
-        monkeypatch.setattr(evaluate, "join_cluster", lambda: pytest.fail("Ray was started"))
+        monkeypatch.setattr(ray, "init", lambda *_, **__: pytest.fail("Ray was started"))
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
         given = [(f"--{key.replace('_', '-')}", str(value)) for key, value in keys.items()]
         line = [*flags, *(part for pair in given for part in pair)]
