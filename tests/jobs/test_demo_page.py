@@ -3,7 +3,6 @@ import re
 import shlex
 import time
 from html import unescape
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -20,40 +19,12 @@ from pipelines.clip_files import encode_mp4, encode_png
 from pipelines.dataset import read_rows
 from pipelines.rendered import CLIPS
 from tests.datasets import rendered_dataset
+from tests.jobs.pages import Page, check_words_and_playing
 
 SCENE, HELD_OUT = "stir_pan_2", "slide_cup_1"
 NARRATION = "stir <b>pan</b> & smile"
 STEPS = 6
 EPOCHS = 2
-
-
-class Page(HTMLParser):
-    """What a reader gets: headings, pictures, videos, and whatever a browser would fetch."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.headings: list[str] = []
-        self.images: list[dict] = []
-        self.videos: list[dict] = []
-        self.fetched: list[str] = []
-        self.tags: set[str] = set()
-        self._inside = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self._inside = tag
-        self.tags.add(tag)
-        given = dict(attrs)
-        self.fetched += [given[name] for name in ("src", "href", "poster") if name in given]
-        if tag == "img":
-            self.images.append(given)
-        if tag == "video":
-            self.videos.append(given)
-
-    def handle_data(self, data):
-        if self._inside == "h2":
-            self.headings.append(data.strip())
-            self._inside = ""
 
 
 def track(uri: str) -> str:
@@ -147,11 +118,8 @@ def test_the_page_is_one_file_that_fetches_nothing(html):
 
 def test_pictures_and_videos_have_words_and_videos_play_by_themselves(html):
     page = Page(html)
-    assert all(image["alt"] for image in page.images)
+    check_words_and_playing(page)
     assert len(page.videos) == 3  # two validations and the generated clip
-    for video in page.videos:
-        assert video["aria-label"]
-        assert {"loop", "muted", "autoplay", "playsinline", "controls"} <= set(video)
 
 
 def test_words_of_the_data_are_shown_as_they_are(html):

@@ -2,7 +2,6 @@ import math
 import re
 import warnings
 from dataclasses import replace
-from html.parser import HTMLParser
 
 import cv2
 import numpy as np
@@ -40,6 +39,7 @@ from pipelines.evaluation.settings import EvaluateSettings, MethodSettings
 from pipelines.evaluation.table import Efficiency
 from pipelines.evaluation.views import SeenHands
 from tests.datasets import rendered_dataset
+from tests.jobs.pages import Page, check_words_and_playing
 
 CLIP_IDS = ["open_lid_1", "slide_cup_1", "stir_pan_2"]
 NARRATIONS = ["open lid", "slide <b>cup</b> & smile", "stir pan"]
@@ -50,42 +50,6 @@ KINDS = {"ours": "handi", "no mask": "handi", "clips": "folder", "real clip": "r
 KINDS |= {"still frame": "still"}
 SECTIONS = ["What was measured", "The tables", "Clips side by side", "What moves where"]
 SECTIONS += ["Frame by frame"]
-
-
-class Page(HTMLParser):
-    """What a reader gets: headings, pictures, videos, rows, and what a browser would fetch."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__()
-        self.headings: list[str] = []
-        self.clips: list[str] = []
-        self.images: list[dict] = []
-        self.videos: list[dict] = []
-        self.fetched: list[str] = []
-        self.places: set[str] = set()
-        self.tags: set[str] = set()
-        self._inside = ""
-        self.feed(html)
-
-    def handle_starttag(self, tag, attrs):
-        self._inside = tag
-        self.tags.add(tag)
-        given = dict(attrs)
-        self.fetched += [given[name] for name in ("src", "href", "poster") if name in given]
-        self.places.add(given.get("id", ""))
-        if tag == "img":
-            self.images.append(given)
-        if tag == "video":
-            self.videos.append(given)
-        if tag == "h3" and given.get("id", "").startswith("clip-"):
-            self._inside = "clip"
-
-    def handle_data(self, data):
-        if self._inside == "h2":
-            self.headings.append(data.strip())
-        if self._inside == "clip":
-            self.clips.append(data.strip())
-        self._inside = ""
 
 
 def estimate(value: float, reach: float = math.nan) -> Estimate:
@@ -187,11 +151,8 @@ def test_the_page_is_one_file_that_fetches_nothing(html):
 
 def test_pictures_and_videos_have_words_and_videos_play_by_themselves(html):
     page = Page(html)
-    assert all(image["alt"] for image in page.images)
+    check_words_and_playing(page)
     assert len(page.videos) == 3 + 3 + 1 + 1  # real, ours, without a mask, made elsewhere
-    for video in page.videos:
-        assert video["aria-label"]
-        assert {"loop", "muted", "autoplay", "playsinline", "controls"} <= set(video)
 
 
 def test_words_of_the_data_are_shown_as_they_are(html):
