@@ -66,12 +66,12 @@ def write_page(
     lead = leading(methods)
     worst = tqdm(worst_clips(lead, settings.shown), unit="clip", desc="page", mininterval=1.0)
     environment = Environment(
-        loader=PackageLoader("jobs", "."),
+        loader=PackageLoader("jobs", "evaluation"),
         autoescape=select_autoescape(default=True),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template("evaluation.html.j2").render(
+    page = environment.get_template("page.html.j2").render(
         result=result,
         count=len(clips),
         split=clips.split,

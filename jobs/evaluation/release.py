@@ -179,12 +179,12 @@ def readme(said: dict[str, Any]) -> bytes:
     """
     # Not escaped: it is Markdown, and holds nothing that the data set's narrators wrote.
     environment = Environment(
-        loader=PackageLoader("jobs", "."),
+        loader=PackageLoader("jobs", "evaluation"),
         autoescape=False,
         undefined=StrictUndefined,
         keep_trailing_newline=True,
     )
-    return environment.get_template("evaluation_release.md.j2").render(said=said).encode()
+    return environment.get_template("release.md.j2").render(said=said).encode()
 
 
 def _path(uri: str) -> str:
