@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Any
@@ -63,11 +63,14 @@ class Networks:
     origins: Origins = field(repr=False)
 
 
-def open_networks(settings: EvaluateSettings, num_frames: int) -> Networks:
+def open_networks(
+    settings: EvaluateSettings, num_frames: int, wanted: Collection[str] = tuple(BACKBONES)
+) -> Networks:
     """Load what can be had; each that cannot costs its own columns only, unless it was named.
 
     Args:
         num_frames: of every clip.
+        wanted: keys of the networks to look for.
 
     Raises:
         ValueError: over a network's path, or without the device, in one line.
@@ -77,12 +80,12 @@ def open_networks(settings: EvaluateSettings, num_frames: int) -> Networks:
     task = hand_landmarker_task(settings.hand_model)
     loaded: dict[str, Any] = {}
     missing: dict[str, str] = {}
-    for key, load in BACKBONES.items():
+    for key in wanted:
         if key == "i3d" and num_frames < MIN_FRAMES:
             missing[key] = f"clips of {num_frames} frames are too short, it takes {MIN_FRAMES}"
             continue
         try:
-            loaded[key] = load(getattr(settings, key), device)
+            loaded[key] = BACKBONES[key](getattr(settings, key), device)
         except WeightsError as error:
             if getattr(settings, key):  # what is named is meant
                 raise ValueError(str(error)) from None

@@ -41,12 +41,11 @@ class Scorer:
 
     def __init__(self, settings: EvaluateSettings, expected: Origins, num_frames: int) -> None:
         one_thread()
-        self.networks = open_networks(settings, num_frames)
-        if self.networks.origins.fingerprint != expected.fingerprint:
-            raise RuntimeError(
-                "this machine finds other networks than the driver's: "
-                + "; ".join([*map(str, self.networks.origins.missing.values())])
-            )
+        self.networks = open_networks(settings, num_frames, expected.loaded)
+        found = self.networks.origins
+        if found.fingerprint != expected.fingerprint:
+            why = "; ".join(found.missing.values()) or "their files differ"
+            raise RuntimeError(f"a worker finds other networks than another one: {why}")
         self.seed = settings.seed
         self.tracker = hand_tracker(self.networks.hand_model)
         self._texts = cache(self._embed)

@@ -17,7 +17,7 @@ class Network:
 def opened(monkeypatch, hand_model):
     """Open networks of which some are there, each with a hash."""
 
-    def opened(there, num_frames=16, **keys):
+    def opened(there, num_frames=16, wanted=tuple(networks.BACKBONES), **keys):
         def loader(key):
             def load(path, device):
                 if path or key not in there:
@@ -29,7 +29,7 @@ def opened(monkeypatch, hand_model):
         monkeypatch.setattr(networks, "BACKBONES", {key: loader(key) for key in networks.BACKBONES})
         paths = {"hand_model": str(hand_model), "device": "cpu", **keys}
         settings = EvaluateSettings(data="data", output="output", **paths)
-        return open_networks(settings, num_frames)
+        return open_networks(settings, num_frames, wanted)
 
     return opened
 
@@ -51,6 +51,15 @@ def test_scores_of_other_networks_lie_elsewhere(opened):
     sets = [known, {**known, "clip": "b"}, {}, {"clip": "a"}, {"i3d": "a"}]
     assert len({opened(there).origins.fingerprint for there in sets}) == len(sets)
     assert opened(known).origins.fingerprint == opened(known).origins.fingerprint
+
+
+def test_a_worker_looks_for_what_was_found_and_for_nothing_else(opened):
+    first = opened({"i3d": "a", "clip": "b"})
+    again = opened({"i3d": "a", "clip": "b", "blip": "c"}, wanted=first.origins.loaded)
+    assert again.origins.fingerprint == first.origins.fingerprint
+    lacking = opened({"i3d": "a"}, wanted=first.origins.loaded)
+    assert lacking.origins.fingerprint != first.origins.fingerprint
+    assert lacking.origins.missing == {"clip": "clip: cannot be had"}
 
 
 def test_short_clips_have_no_fvd_and_the_table_says_why(opened):
