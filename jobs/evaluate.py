@@ -26,11 +26,11 @@ def main() -> None:
     try:
         settings = settings.with_absolute_paths()
         clips = read_evaluation_set(settings.data, settings.split, settings.limit)
-        check_uri(tracking_uri())
         planned = plan(settings, clips)
         describe(clips, planned)
         if settings.dry_run:
             return
+        check_uri(tracking_uri())
         writable(settings.output)
     except ValueError as error:
         stop(str(error))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from contextlib import closing
 from importlib.resources import files
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -76,7 +77,7 @@ def write_release(clips: EvaluationSet, settings: ExportSettings) -> str:
     output = writable(settings.output)
     _refuse_others(output, {SUMS, *TEXTS, *(name for each in names.values() for name in each)})
     rows = read_rows(clips)
-    tracker = hand_tracker(hand_landmarker_task(settings.hand_model).read_bytes())
+    model = hand_landmarker_task(settings.hand_model).read_bytes()
     sums: dict[str, str] = {}
 
     def write(name: str, data: bytes) -> None:
@@ -86,17 +87,19 @@ def write_release(clips: EvaluationSet, settings: ExportSettings) -> str:
             raise ValueError(f"output: {name} cannot be written: {one_line(error)}") from None
         sums[name] = hashlib.sha256(data).hexdigest()
 
-    for clip, row in enumerate(tqdm(rows, unit="clip", desc="export", mininterval=1.0)):
-        try:
-            loaded = load_clip(reference(clips.index, clip, None))
-            hands = seen_hands(loaded["frames"], tracker)
-            contents = clip_contents(loaded, hands, settings.frames)
-        except Exception as error:
-            raise ValueError(f"data: {row['clip_id']} cannot be read: {one_line(error)}") from None
-        row["first_frame_sha256"] = hashlib.sha256(loaded["frames"][0].tobytes()).hexdigest()
-        for name, data in zip(names[row["clip_id"]], contents, strict=True):
-            write(name, data)
-    tracker.close()
+    with closing(hand_tracker(model)) as tracker:
+        for clip, row in enumerate(tqdm(rows, unit="clip", desc="export", mininterval=1.0)):
+            try:
+                loaded = load_clip(reference(clips.index, clip, None))
+                hands = seen_hands(loaded["frames"], tracker)
+                contents = clip_contents(loaded, hands, settings.frames)
+            except Exception as error:
+                raise ValueError(
+                    f"data: {row['clip_id']} cannot be released: {one_line(error)}"
+                ) from None
+            row["first_frame_sha256"] = hashlib.sha256(loaded["frames"][0].tobytes()).hexdigest()
+            for name, data in zip(names[row["clip_id"]], contents, strict=True):
+                write(name, data)
     said = describe(clips, rows, settings.frames)
     texts = {
         "benchmark.json": (json.dumps(said, indent=2, ensure_ascii=False) + "\n").encode(),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, select_autoescape
@@ -25,14 +25,13 @@ from jobs.evaluation.shown_clips import (
 )
 from jobs.evaluation.tables import ARROWS, NONE
 from pipelines.evaluation.clips import EvaluationSet
-from pipelines.evaluation.columns import COLUMNS, HANDS, LOCALITY, PAPER, Column
+from pipelines.evaluation.columns import COLUMNS, PAPER, TABLES, Column
 from pipelines.evaluation.plan import Planned
 from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.settings import OF_REAL_CLIPS, EvaluateSettings, Kind
 from pipelines.evaluation.table import Estimates
 from pipelines.report import picture
 
-TABLES = (("The paper's figures (Table 2)", PAPER), ("Hands", HANDS), ("Motion locality", LOCALITY))
 CHARTED = ("hs_err", "fvd")
 """Columns with a chart of their own."""
 AREAS = {
@@ -108,15 +107,16 @@ def subset(name: str, result: Result, kinds: Mapping[str, Kind]) -> dict[str, An
     found = result.estimates[name]
     charts = [chart(BY_KEY[key], name, found, kinds) for key in CHARTED]
     own = {row.method: row.figures for row in published(result.estimates).get(name, [])}
-    seen = {
-        method: max((one.clips for one in estimates.values()), default=0)
-        for method, estimates in found.items()
-    }
+    counts = result.measured[name]
+    fewer = {method: count for method, count in counts.items() if count < result.clips[name]}
     return {
         "name": name,
         "clips": result.clips[name],
-        "fewer": {method: count for method, count in seen.items() if count < result.clips[name]},
-        "tables": [{"title": title, **table(columns, found, kinds)} for title, columns in TABLES],
+        "fewer": fewer,
+        "tables": [
+            {"title": title, **table(columns, found, kinds, fewer)}
+            for title, columns in TABLES.items()
+        ],
         "charts": [one for one in charts if one],
         "paper": _of_the_paper(PAPER, own) if own else None,
     }
@@ -141,10 +141,17 @@ def efficiency(result: Result, kinds: Mapping[str, Kind]) -> dict[str, Any] | No
 
 
 def table(
-    columns: Sequence[Column], found: Mapping[str, Estimates], kinds: Mapping[str, Kind]
+    columns: Sequence[Column],
+    found: Mapping[str, Estimates],
+    kinds: Mapping[str, Kind],
+    fewer: Collection[str] = (),
 ) -> dict[str, Any]:
-    """The columns, and a row a method: name, whether it is a floor or a ceiling, cells."""
-    best = {column.key: best_methods(column, found, kinds) for column in columns}
+    """The columns, and a row a method: name, whether it is a floor or a ceiling, cells.
+
+    Args:
+        fewer: methods that were measured on fewer clips than there are.
+    """
+    best = {column.key: best_methods(column, found, kinds, fewer) for column in columns}
     rows = [
         {
             "method": method,
@@ -191,12 +198,16 @@ def _of_the_paper(
 
 
 def best_methods(
-    column: Column, found: Mapping[str, Estimates], kinds: Mapping[str, Kind]
+    column: Column,
+    found: Mapping[str, Estimates],
+    kinds: Mapping[str, Kind],
+    fewer: Collection[str] = (),
 ) -> set[str]:
     """Which methods have a column's best figure as it is printed; none where all are alike.
 
     Floors and ceilings do not compete: a still frame's hands never jerk. Neither does a HS-Err that
-    is 0 because no real hand is shown.
+    is 0 because no real hand is shown, a mask IoU of 1, which only a mask that was given has, or a
+    method that was measured on fewer clips than another one.
     """
     values = {
         name: one[column.key].value
@@ -208,7 +219,9 @@ def best_methods(
     for name, value in values.items():
         bad = {"lower": value, "higher": -value, "real": abs(value - real)}[column.better]
         handless = column.key.startswith("hs_err") and _shows_no_hand(found[name])
-        if kinds[name] not in OF_REAL_CLIPS and math.isfinite(bad) and not handless:
+        given = column.key == "mask_iou" and value == 1
+        competes = kinds[name] not in OF_REAL_CLIPS and name not in fewer
+        if competes and math.isfinite(bad) and not handless and not given:
             badness[name] = round(bad, column.digits)
     best = {name for name, bad in badness.items() if bad == min(badness.values())}
     return best if len(best) < len(badness) else set()

@@ -30,13 +30,15 @@ class Published:
 def published(subsets: Collection[str]) -> dict[str, list[Published]]:
     """Of these subsets, those that the paper has: name -> rows.
 
-    Its motion-intensive clips are of EPIC-KITCHENS.
+    Its motion-intensive clips are of EPIC-KITCHENS alone, so theirs stand beside no others.
     """
     known = _read()
-    wanted = [name for name in subsets if name in known]
-    if "epic-kitchens" not in subsets:
-        wanted = [name for name in wanted if name != "motion-intensive"]
-    return {name: known[name] for name in wanted}
+    alone = {*subsets} - {"motion-intensive"} == {"epic-kitchens"}
+    return {
+        name: known[name]
+        for name in subsets
+        if name in known and (alone or name != "motion-intensive")
+    }
 
 
 @cache

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from jobs.tracking import git_commit, git_dirty
 from pipelines.clip_files import encode_png
 from pipelines.dataset import read_columns
-from pipelines.evaluation.clips import EvaluationSet
+from pipelines.evaluation.clips import EvaluationSet, check_clip_id
 from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.seen_hands import SeenHands
 from pipelines.frames import encode_mask
@@ -57,12 +57,7 @@ def clip_names(clip_id: str, num_frames: int, pictures: bool) -> list[str]:
     Raises:
         ValueError: if the id would lead out of the release, or break its list of checksums.
     """
-    parts = clip_id.split("/")
-    if {"", ".", ".."} & {*parts} or "\\" in clip_id or not clip_id.isprintable():
-        raise ValueError(
-            f"data: the clip id {clip_id!r} cannot name a file; give the clip another one "
-            "(column clip_id of the captions)"
-        )
+    check_clip_id(clip_id)
     digits = max(2, len(str(num_frames - 1)))
     return [
         f"masks/{clip_id}.png",

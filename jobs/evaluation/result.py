@@ -24,6 +24,7 @@ class Result:
     """Attributes:
     clips: subset -> how many clips it has.
     estimates: subset -> method -> figures.
+    measured: subset -> method -> how many of its clips were measured.
     efficiency: method -> cost, for the methods that a model makes.
     frames, side: of every clip, and of every frame, pixels.
     origins: of the networks.
@@ -33,6 +34,7 @@ class Result:
 
     clips: dict[str, int]
     estimates: dict[str, dict[str, Estimates]]
+    measured: dict[str, dict[str, int]]
     efficiency: dict[str, Efficiency]
     frames: int
     side: int
@@ -73,6 +75,7 @@ def measured(
     ids = clips.index.clip_ids
     subsets = {name: [ids[i] for i in members] for name, members in clips.subsets().items()}
     found: dict[str, dict[str, Estimates]] = {name: {} for name in subsets}
+    counts: dict[str, dict[str, int]] = {name: {} for name in subsets}
     draws = Draws(settings.bootstrap, settings.frechet_bootstrap, settings.seed)
     folders = {one.method.name: join(scores, one.key) for one in planned}
     (real_folder,) = (folders[one.method.name] for one in planned if one.method.kind == "real")
@@ -82,11 +85,13 @@ def measured(
             scored = read_all(folder, sorted(finished(folder) & {*ids}))
             for subset, row in estimates(scored, real, subsets, draws):
                 found[subset][method] = row
+                counts[subset][method] = len(scored.keys() & {*subsets[subset]})
                 bar.update()
     made = {one.method.name: one.done(clips) for one in planned if one.made}
     return Result(
         clips={name: len(members) for name, members in subsets.items()},
         estimates=found,
+        measured=counts,
         efficiency={name: efficiency(urls) for name, urls in made.items() if urls},
         frames=clips.index.num_frames,
         side=clips.index.height,

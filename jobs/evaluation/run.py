@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from ray.exceptions import RayError
 from tqdm import tqdm
 
 from jobs.evaluation.page import write_page
 from jobs.evaluation.result import Result, measured
 from jobs.evaluation.tables import as_csv, markdown
 from jobs.experiment import Experiment
+from jobs.training.failures import reason
 from pipelines.cluster import join_cluster, quiet_ray_data
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.generate import generate
@@ -24,7 +26,7 @@ def run(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings
 
     Raises:
         ValueError: over a network's path, without MediaPipe's model, or if a method cannot make
-            any clip, in one line.
+            any clip, which ends the others no sooner, in one line.
     """
     join_cluster()
     quiet_ray_data()
@@ -36,24 +38,27 @@ def run(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings
     problems += score_all(clips, planned, scores, settings, origins)
     result = measured(clips, planned, scores, settings, origins, problems)
     finish(result, clips, planned, scores, settings)
+    for one in planned:
+        if one.made and not one.done(clips):
+            why = next(said for said in problems if said.startswith(f"{one.method.name}: "))
+            raise ValueError(f"{why}; none of its clips could be made, all else is done")
 
 
 def make_all(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings) -> list[str]:
-    """Generate what is missing; gives a line for each clip that could not be made."""
+    """Generate what is missing; gives a line for each clip, or method, that could not be made."""
     problems = []
     for one in planned:
         wanted = one.to_make(clips)
         if not wanted:
             continue
-        failed = {}
         with tqdm(total=len(wanted), unit="clip", desc=one.method.name, mininterval=1.0) as bar:
-            for clip_id, problem in generate(clips, wanted, one, settings):
-                bar.update()
-                if problem:
-                    failed[clip_id] = problem
-        if len(failed) == len(wanted) and not one.done(clips):
-            raise ValueError(f"{one.method.name}: {next(iter(failed.values()))}")
-        problems += [f"{one.method.name}: {clip}: {why}" for clip, why in failed.items()]
+            try:
+                for clip_id, problem in generate(clips, wanted, one, settings):
+                    bar.update()
+                    if problem:
+                        problems.append(f"{one.method.name}: {clip_id}: {problem}")
+            except RayError as error:  # a model that cannot be loaded, a worker that died
+                problems.append(f"{one.method.name}: {reason(error)}")
     return problems
 
 

@@ -91,6 +91,8 @@ def read_evaluation_set(data: str, split: str | None, limit: int | None) -> Eval
         raise DatasetError(f"split: no clip of {data} is of split {split!r}; its splits are: {has}")
     if limit is not None and limit < len(chosen):
         chosen = [chosen[int(i)] for i in np.linspace(0, len(chosen) - 1, limit)]
+    for i in chosen:
+        check_clip_id(index.clip_ids[i])
     columns = read_columns(join(data, "clips"), ["clip_id", "dataset", "mask_area"])
     said = {row["clip_id"]: row for row in columns.to_pylist()}
     rows = [said[index.clip_ids[i]] for i in chosen]
@@ -106,6 +108,21 @@ def read_evaluation_set(data: str, split: str | None, limit: int | None) -> Eval
         np.array([row["mask_area"] for row in rows], np.float64),
         split,
     )
+
+
+def check_clip_id(clip_id: str) -> None:
+    """Whether files can be named by a clip id.
+
+    Raises:
+        DatasetError: if it would lead out of a folder, or be read back as another id, in one line.
+    """
+    parts = clip_id.split("/")
+    hidden = any(part in ("", "..") or part.startswith(".") for part in parts)
+    if hidden or "\\" in clip_id or "::" in clip_id or not clip_id.isprintable():
+        raise DatasetError(
+            f"data: the clip id {clip_id!r} cannot name a file; give the clip another one "
+            "(column clip_id of the captions)"
+        )
 
 
 def real_clip(ref: dict[str, Any]) -> RealClip:

@@ -74,3 +74,6 @@ LOCALITY = (
 """Motion locality, which the paper claims and does not define."""
 
 COLUMNS = (*PAPER, *HANDS, *LOCALITY)
+
+TABLES = {"The paper's figures (Table 2)": PAPER, "Hands": HANDS, "Motion locality": LOCALITY}
+"""Title of a table -> its columns."""

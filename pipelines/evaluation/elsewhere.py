@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from handi_model.baselines.method import Made
 from pipelines.evaluation.made_files import SUFFIX, read_made
 from pipelines.frames import Fit, decode_jpeg, decode_mask
+from pipelines.records import one_line
 from pipelines.storage import absolute, exists, find, read_bytes
 from pipelines.video import END_TOLERANCE_S
 from pipelines.video_errors import explain
@@ -35,7 +36,11 @@ def find_elsewhere(folder: str, clip_ids: list[str]) -> dict[str, str]:
     before = len(absolute(folder)) + 1
     found: dict[str, str] = {}
     wanted = set(clip_ids)
-    for url in find(folder, ""):
+    try:
+        urls = find(folder, "")
+    except Exception as error:  # each storage has its own
+        raise ValueError(f"clips: {folder} cannot be read: {one_line(error)}") from None
+    for url in urls:
         stem, ending = splitext(url[before:])
         picture = ending.lower() in PICTURES
         if picture:
@@ -72,6 +77,10 @@ def read_elsewhere(url: str, num_frames: int, size: int) -> Made:
             f"{url}: its frames are {frames.dtype} of shape {frames.shape}; give uint8 RGB of "
             "shape (L, H, W, 3)"
         )
+    if area is not None and (area.dtype != bool or area.ndim != 2):
+        raise ValueError(
+            f"{url}: its area is {area.dtype} of shape {area.shape}; give bool of shape (H, W)"
+        )
     at = np.round(np.linspace(0, len(frames) - 1, num_frames)).astype(int)
     square = np.stack([_square(frame, size) for frame in frames[at]])
     return Made(square, None if area is None else _square_mask(area, size), None)
@@ -106,7 +115,9 @@ def _video(url: str) -> Iterator[NDArray[np.uint8]]:
         stream = container.streams.video[0]
         aspect = float(stream.sample_aspect_ratio or 1)
         tick = float(stream.time_base or 0)
-        promised_s = float(stream.duration or 0) * tick or (container.duration or 0) / av.time_base
+        promised_s = float(stream.duration or 0) * tick
+        if not promised_s and not container.streams.audio:  # a sound may outlast the picture
+            promised_s = (container.duration or 0) / av.time_base
         end_s, first_s = 0.0, float(stream.start_time or 0) * tick
         for count, frame in enumerate(container.decode(stream)):
             if count == LONGEST:

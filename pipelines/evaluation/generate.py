@@ -35,6 +35,9 @@ class Generator:
         self.settings, self.folder = settings, planned.made
         self.device = usable_device(settings.device)
         dtype, method = DTYPES[settings.dtype], planned.method
+        gpu = self.device.type == "cuda"
+        processor = torch.cuda.get_device_name(self.device) if gpu else "a processor's core"
+        self.made_by = f"{processor}, {settings.dtype}"
         model: Any = method.model
         if method.kind in ON_OUR_PIPELINE:
             model = load_pipeline(model, dtype)
@@ -55,7 +58,7 @@ class Generator:
         began = time.perf_counter()
         made = self.method(task)
         seconds = time.perf_counter() - began
-        cost = Cost(seconds, peak_memory_gb(self.device), float(self.method.parameters))
+        cost = Cost(seconds, peak_memory_gb(self.device), self.method.parameters, self.made_by)
         write_made(self.folder, real.clip_id, made, cost, self.settings.fps)
 
 
@@ -67,7 +70,7 @@ def generate(
     Args:
         wanted: numbers of the clips to make.
     """
-    place = place_workers(settings.workers, len(wanted))
+    place = place_workers(settings.workers, len(wanted), settings.device)
     rows = (
         ray.data.from_items(
             [reference(clips.index, clip, None) for clip in wanted],
@@ -79,6 +82,7 @@ def generate(
             compute=ActorPoolStrategy(size=place.actors),
             num_gpus=place.gpus,
             num_cpus=place.cpus,
+            max_task_retries=1,  # a clip that kills its process would be tried for ever
         )
         .iter_rows()
     )

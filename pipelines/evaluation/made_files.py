@@ -1,4 +1,4 @@
-"""Generated clips as files: `<folder>/<clip_id>.npz`, exact, and an MP4 beside it to look at.
+"""Generated clips as files: `<folder>/<clip_id>.npz`, exact, an MP4 to look at, and what it cost.
 
 The npz is written last: where it stands the clip is finished.
 """
@@ -6,7 +6,8 @@ The npz is written last: where it stands the clip is finished.
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass, fields
+import json
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,22 +16,24 @@ from handi_model.baselines.method import Made
 from pipelines.clip_files import encode_mp4
 from pipelines.storage import join, read_bytes, write_bytes
 
-SUFFIX = ".npz"
+SUFFIX, COST_SUFFIX = ".npz", ".json"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a clip took; NaN where it is not known.
+    """What a clip took.
 
     Attributes:
         seconds: of the call, without loading the model.
         peak_memory_gb: of the process that made it, or of its GPU.
         parameters: of the method's networks.
+        device: and type that it was made by.
     """
 
     seconds: float
     peak_memory_gb: float
-    parameters: float
+    parameters: int
+    device: str
 
 
 def made_url(folder: str, clip_id: str) -> str:
@@ -50,8 +53,10 @@ def write_made(folder: str, clip_id: str, made: Made, cost: Cost, fps: float) ->
         arrays["area"] = made.area
     if made.change_outside is not None:
         arrays["change_outside"] = made.change_outside
+    # In a small file of its own, so that the frames need not be read for it.
+    write_bytes(join(folder, f"{clip_id}{COST_SUFFIX}"), json.dumps(vars(cost)).encode())
     sink = io.BytesIO()
-    np.savez_compressed(sink, **arrays, **vars(cost))  # type: ignore[arg-type]
+    np.savez_compressed(sink, **arrays)  # type: ignore[arg-type]
     write_bytes(made_url(folder, clip_id), sink.getvalue())
 
 
@@ -66,5 +71,5 @@ def read_made(url: str) -> Made:
 
 
 def read_cost(url: str) -> Cost:
-    with np.load(io.BytesIO(read_bytes(url)), allow_pickle=False) as arrays:
-        return Cost(**{one.name: float(arrays[one.name]) for one in fields(Cost)})
+    """What the clip at a URL took."""
+    return Cost(**json.loads(read_bytes(url.removesuffix(SUFFIX) + COST_SUFFIX)))

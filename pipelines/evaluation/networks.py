@@ -108,14 +108,14 @@ def find_networks(settings: EvaluateSettings, num_frames: int) -> Origins:
         ValueError: see `open_networks`.
     """
     found: Origins | str = ray.get(
-        _find_networks.options(**one_worker()).remote(settings, num_frames)
+        _find_networks.options(**one_worker(settings.device)).remote(settings, num_frames)
     )
     if isinstance(found, str):
         raise ValueError(found)
     return found
 
 
-@ray.remote(max_retries=0)
+@ray.remote(max_retries=0, max_calls=1)  # it leaves nothing on the GPU
 def _find_networks(settings: EvaluateSettings, num_frames: int) -> Origins | str:
     try:
         return open_networks(settings, num_frames).origins

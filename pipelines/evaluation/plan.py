@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
@@ -106,8 +107,11 @@ def _planned(method: MethodSettings, settings: EvaluateSettings, clips: Evaluati
     decides: dict[str, Any] = {"kind": method.kind, "data": clips.index.fingerprint}
     if method.kind in GENERATIVE:
         assert method.model is not None
-        method = method.model_copy(update={"model": _checked(method, clips)})
+        adapter = method.motion_adapter and _published(method.motion_adapter)
+        found = {"model": _checked(method, clips), "motion_adapter": adapter}
+        method = method.model_copy(update=found)
         decides |= {"model": _identity(method.model or ""), "options": method.options()}
+        decides |= {"motion_adapter": adapter and _identity(adapter)}
         decides |= {"dtype": settings.dtype, "seed": settings.seed}
     elif method.kind == "folder":
         elsewhere = find_elsewhere(absolute(method.clips or ""), clips.index.clip_ids)
@@ -126,7 +130,7 @@ def _checked(method: MethodSettings, clips: EvaluationSet) -> str:
     """The absolute URL of a method's model."""
     assert method.model is not None
     if method.kind not in ON_OUR_PIPELINE:
-        return method.model
+        return _published(method.model)
     saved = read_saved_model(method.model)
     for side in (clips.index.height, clips.index.width):
         if side % saved.pixel_multiple:
@@ -135,6 +139,17 @@ def _checked(method: MethodSettings, clips: EvaluationSet) -> str:
                 f"{saved.pixel_multiple} pixels, and those of {clips.index.data} have {side}"
             )
     return saved.url
+
+
+def _published(model: str) -> str:
+    """A folder's absolute path, or a hub id.
+
+    Raises:
+        ValueError: for a URL, which diffusers does not read, in one line.
+    """
+    if "://" in model:
+        raise ValueError(f"model: {model} is a URL; give a local folder or a hub id for this kind")
+    return str(Path(model).absolute()) if Path(model).exists() else model
 
 
 def _identity(model: str) -> str:

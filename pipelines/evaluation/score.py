@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -48,7 +48,7 @@ class Scorer:
             raise RuntimeError(f"a worker finds other networks than another one: {why}")
         self.seed = settings.seed
         self.tracker = hand_tracker(self.networks.hand_model)
-        self._texts = cache(self._embed)
+        self._texts = lru_cache(1024)(self._embed)
 
     def __del__(self) -> None:
         # As in preprocessing: Ray has killed the detector's process by now, about which the exit
@@ -134,7 +134,7 @@ def score(
     Args:
         wanted: number of a clip -> what to measure on it.
     """
-    place = place_workers(settings.workers, len(wanted))
+    place = place_workers(settings.workers, len(wanted), settings.device)
     references = {
         clip: reference(clips.index, clip, None)
         for clip in {*wanted, *((clip + 1) % len(clips) for clip in wanted)}
@@ -156,6 +156,7 @@ def score(
             compute=ActorPoolStrategy(size=place.actors),
             num_gpus=place.gpus,
             num_cpus=place.cpus,
+            max_task_retries=1,  # as in generation
         )
         .iter_rows()
     )

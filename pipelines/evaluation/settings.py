@@ -108,7 +108,10 @@ class MethodSettings(Sampling):
 def slug(name: str) -> str:
     """A method's name in small letters, digits and dashes."""
     plain = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    return plain or f"method-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    if name.isascii() and plain:
+        return plain
+    # Names in other letters must not fall together.
+    return f"{plain or 'method'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
 
 
 FLOORS_AND_CEILINGS = (
@@ -176,6 +179,8 @@ class EvaluateSettings(Sampling):
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ValueError(f"methods: two of them are named {twice[0]!r}; rename one")
+        if [one.kind for one in self.rows()].count("real") > 1:
+            raise ValueError("methods: two of them are of kind 'real'; keep one")
         for name in Sampling.model_fields:
             if getattr(self, name) is not None and not self.model:
                 raise ValueError(f"{name}: it is of the model, and none is given (--model)")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from handi_model.metrics.intervals import Estimate, frechet_interval, mean_interval
 from pipelines.evaluation.columns import COLUMNS, Column
 from pipelines.evaluation.figures import Scores, read_scores
-from pipelines.evaluation.made_files import Cost, read_cost
+from pipelines.evaluation.made_files import read_cost
 
 READERS = 16
 """Files read at a time."""
@@ -92,12 +92,14 @@ class Efficiency:
         parameters: of all its networks.
         seconds: median of a clip.
         peak_memory_gb: the most of any process.
+        device: and type that they were made by; several where it changed on the way.
         clips: that this was had from.
     """
 
-    parameters: float
+    parameters: int
     seconds: float
     peak_memory_gb: float
+    device: str
     clips: int
 
 
@@ -105,17 +107,15 @@ def efficiency(urls: list[str]) -> Efficiency:
     """Read what clips took.
 
     Args:
-        urls: of the generated clips, at least one.
+        urls: of the clips, at least one.
     """
     with ThreadPoolExecutor(READERS) as readers:
         costs = list(readers.map(read_cost, urls))
-    columns = {
-        one.name: np.array([getattr(cost, one.name) for cost in costs]) for one in fields(Cost)
-    }
     return Efficiency(
-        parameters=float(columns["parameters"][0]),
-        seconds=float(np.median(columns["seconds"])),
-        peak_memory_gb=float(np.max(columns["peak_memory_gb"])),
+        parameters=costs[0].parameters,
+        seconds=float(np.median([cost.seconds for cost in costs])),
+        peak_memory_gb=max(cost.peak_memory_gb for cost in costs),
+        device="; ".join(sorted({cost.device for cost in costs})),
         clips=len(costs),
     )
 

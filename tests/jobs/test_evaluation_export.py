@@ -282,7 +282,7 @@ def test_a_clip_that_cannot_be_read_is_one_line_and_leaves_no_checksums(capsys, 
     row["frames"] = [b"no picture"] * FRAMES
     write_table(pa.Table.from_pylist([row], WRITTEN), f"{tmp_path}/data/clips")
     out = tmp_path / "out"
-    assert "slide_cup_1 cannot be read" in refusal(
+    assert "slide_cup_1 cannot be released" in refusal(
         capsys, "--data", f"{tmp_path}/data", "--output", str(out)
     )
     assert not (out / "SHA256SUMS").exists()

@@ -56,6 +56,8 @@ def estimate(value: float, reach: float = math.nan) -> Estimate:
     return Estimate(value, value - reach, value + reach, len(CLIP_IDS))
 
 
+COST = Cost(1.0, 2.0, 3_000_000, "a core")
+MEASURED = {"ours": 3, "no mask": 3, "clips": 1, "real clip": 3, "still frame": 3}
 ESTIMATES = {
     "ours": {"hs_err": estimate(0.012, 0.002), "jerk": estimate(0.4)},
     "no mask": {"hs_err": estimate(0.015, 0.001), "jerk": estimate(0.2)},
@@ -93,11 +95,11 @@ def evaluated(tmp_path_factory):
     area = np.zeros((64, 64), bool)
     area[16:48, 16:48] = True
     for clip_id in CLIP_IDS:
-        write_made(ours.made, clip_id, Made(frames, area, 0.1), Cost(1.0, 2.0, 3e6), 8)
+        write_made(ours.made, clip_id, Made(frames, area, 0.1), COST, 8)
         for one in (ours, real):
             write_scores(f"{folder}/scores/{one.key}", clip_id, scores(HS_ERRORS[clip_id]))
     # Made and not scored, scored and broken since, and never made.
-    write_made(no_mask.made, CLIP_IDS[0], Made(frames, None, None), Cost(1.0, 2.0, 3e6), 8)
+    write_made(no_mask.made, CLIP_IDS[0], Made(frames, None, None), COST, 8)
     (folder / "generated" / "no-mask" / f"{CLIP_IDS[1]}.npz").write_bytes(b"broken")
     write_scores(f"{folder}/scores/{no_mask.key}", CLIP_IDS[1], scores(0.02))
     video = folder / f"{CLIP_IDS[2]}.mp4"
@@ -106,7 +108,11 @@ def evaluated(tmp_path_factory):
     result = Result(
         clips={"epic-kitchens": 3},
         estimates={"epic-kitchens": ESTIMATES},
-        efficiency={"ours": Efficiency(3e6, 1.25, 2.0, 3), "no mask": Efficiency(3e6, 1.5, 2.0, 1)},
+        measured={"epic-kitchens": MEASURED},
+        efficiency={
+            "ours": Efficiency(3_000_000, 1.25, 2.0, "a core", 3),
+            "no mask": Efficiency(3_000_000, 1.5, 2.0, "a core", 1),
+        },
         frames=FRAMES,
         side=64,
         origins=Origins({"clip": "CLIP, SHA-256 0123abcd…"}, {"i3d": "no <file>"}, "feed1234"),
@@ -194,6 +200,21 @@ def test_the_best_method_is_bold_and_floors_and_ceilings_never_are(html):
     assert "<small>0.01000 to 0.01400</small>" in row_of(html, "ours", "hs_err")
     assert row_of(html, "clips", "hs_err").startswith("–")
     assert html.count('<tr class="floor">') == 2 * 3  # of three tables
+
+
+def test_fewer_clips_a_given_mask_and_a_clip_without_hands_win_nothing():
+    kinds = {"ours": "handi", "baseline": "folder"}
+    for key, value, more in (
+        ("fid", 1.0, {}),
+        ("mask_iou", 1.0, {}),
+        ("hs_err", 0.0, {"recall": estimate(0.0)}),
+    ):
+        found = {"ours": {key: estimate(0.9), "recall": estimate(0.5)}}
+        found["baseline"] = {key: estimate(value), **more}
+        fewer = ["baseline"] if key == "fid" else []
+        assert "baseline" not in best_methods(BY_KEY[key], found, kinds, fewer)
+    better = {"ours": {"fid": estimate(2.0)}, "baseline": {"fid": estimate(1.0)}}
+    assert best_methods(BY_KEY["fid"], better, kinds) == {"baseline"}
 
 
 def test_what_should_be_as_the_real_clips_is_best_when_it_is_nearest_to_them():

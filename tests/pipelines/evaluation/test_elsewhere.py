@@ -11,7 +11,7 @@ from pipelines.evaluation.made_files import Cost, write_made
 from pipelines.frames import encode_mask
 from tests.videos import frame_number, numbered_frame, numbered_video, write_video
 
-COST = Cost(1.0, 1.0, 1.0)
+COST = Cost(1.0, 1.0, 1, "cpu")
 
 
 def numbers(made: Made) -> list[int]:
@@ -375,3 +375,11 @@ def test_a_video_that_is_gone_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"no such video$") as refused:
         read_elsewhere(str(tmp_path / "clip.mp4"), 4, 64)
     assert str(tmp_path / "clip.mp4") in str(refused.value)
+
+
+@pytest.mark.parametrize("area", [np.full((16, 16), 255, np.uint8), np.ones((1, 16, 16), bool)])
+def test_an_area_that_is_no_mask_is_refused(tmp_path, area):
+    file = tmp_path / "clip.npz"
+    np.savez(file, frames=np.zeros((2, 16, 16, 3), np.uint8), area=area)
+    with pytest.raises(ValueError, match=r"clip.npz: its area is .*give bool of shape"):
+        read_elsewhere(str(file), 2, 16)

@@ -62,7 +62,7 @@ def touch(path: Path, data: bytes) -> None:
 
 def make(one: Planned, clip_id: str) -> None:
     made = Made(np.zeros((2, 16, 16, 3), np.uint8), None, None)
-    write_made(one.made, clip_id, made, Cost(1.0, 1.0, 1.0), fps=8)
+    write_made(one.made, clip_id, made, Cost(1.0, 1.0, 1, "cpu"), fps=8)
 
 
 def score(folder: str, clip_id: str) -> None:

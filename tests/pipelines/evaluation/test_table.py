@@ -3,10 +3,11 @@ import math
 import numpy as np
 import pytest
 
+from handi_model.baselines.method import Made
 from handi_model.metrics.frechet import Gaussian, frechet_distance
 from pipelines.evaluation.columns import COLUMNS
 from pipelines.evaluation.figures import Scores, write_scores
-from pipelines.evaluation.made_files import Cost
+from pipelines.evaluation.made_files import Cost, write_made
 from pipelines.evaluation.table import Draws, efficiency, estimates, ranked, read_all
 from pipelines.evaluation.views import SeenHands
 
@@ -177,10 +178,10 @@ def test_the_worst_hs_err_comes_first_and_those_without_one_last():
 
 
 def test_efficiency_is_the_median_time_and_the_most_memory(tmp_path):
-    costs = [Cost(1.0, 2.0, 7.0), Cost(9.0, 5.0, 7.0), Cost(2.0, 3.0, 7.0)]
-    urls = []
+    costs = [Cost(1.0, 2.0, 7, "b"), Cost(9.0, 5.0, 7, "a"), Cost(2.0, 3.0, 7, "a")]
+    made = Made(np.zeros((2, 16, 16, 3), np.uint8), None, None)
     for number, cost in enumerate(costs):
-        urls.append(str(tmp_path / f"{number}.npz"))
-        np.savez(urls[-1], frames=np.zeros((1, 2, 2, 3), np.uint8), **vars(cost))
-    found = efficiency(urls)
+        write_made(str(tmp_path), str(number), made, cost, fps=8)
+    found = efficiency([str(tmp_path / f"{number}.npz") for number in range(3)])
     assert (found.seconds, found.peak_memory_gb, found.parameters, found.clips) == (2, 5, 7, 3)
+    assert found.device == "a; b"
