@@ -17,7 +17,7 @@ from transformers import CLIPConfig, CLIPModel
 from handi_model.tiny import load_tokenizer
 from tests.integration.conftest import REPOSITORY
 
-PATIENCE_S = 280
+PATIENCE_S = 400
 
 
 class Pooled(nn.Module):

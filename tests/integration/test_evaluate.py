@@ -30,6 +30,8 @@ from tests.integration.evaluations import (
     start,
 )
 
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
 CLIPS = ["lift_box_1", "open_lid_2", "slide_cup_1"]
 LENGTH, SIDE = 10, 64
 STEPS = {"num_inference_steps": 2, "mask_steps": 1, "guidance_scale": 1}
@@ -82,7 +84,6 @@ def evaluated(tmp_path_factory, data, model, keys) -> Evaluated:
     return Evaluated(given, store, output, console)
 
 
-@pytest.mark.slow
 def test_one_command_leaves_tables_a_page_and_a_run(evaluated):
     output = evaluated.output
     found = metrics(output)
@@ -124,7 +125,6 @@ def test_one_command_leaves_tables_a_page_and_a_run(evaluated):
     assert kept == {"table.md", "table.csv", "metrics.json", "report.html"}
 
 
-@pytest.mark.slow
 def test_the_released_joints_are_those_that_all_is_measured_against(
     evaluated, data, hand_model, tmp_path
 ):
@@ -139,7 +139,6 @@ def test_the_released_joints_are_those_that_all_is_measured_against(
             np.testing.assert_array_equal(released["detected"], measured["detected"])
 
 
-@pytest.mark.slow
 def test_a_killed_evaluation_goes_on_and_other_workers_change_nothing(evaluated, tmp_path):
     """Cut short with one worker, submitted again to a cluster of two nodes."""
     store, cut = evaluated.store, tmp_path / "cut"
