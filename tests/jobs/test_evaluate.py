@@ -9,7 +9,9 @@ import ray
 from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
 from jobs import evaluate
+from jobs.cli import load
 from pipelines.clip_files import encode_mp4
+from pipelines.evaluation.settings import EvaluateSettings
 from pipelines.training_clips import read_training_clips
 from tests.datasets import rendered_dataset
 
@@ -84,3 +86,13 @@ def test_a_dry_run_tells_what_would_be_done(run, data, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "2 clips" in said and "1 clips of" in said and "motion-intensive: 1" in said
     assert not (tmp_path / "eval").exists()
+
+
+def test_the_config_that_ships_has_the_papers_rows():
+    config = str(Path(evaluate.__file__).parent / "configs" / "evaluate.yaml")
+    line = ["--config", config, "--data", "data", "--output", "output"]
+    rows = load(EvaluateSettings, "evaluate", line).rows()
+    ours = [(one.name, one.area) for one in rows if one.kind == "handi"]
+    assert ("without mask", "frame") in ours and ("true masks", "true") in ours
+    kinds = {one.kind for one in rows}
+    assert {"animate-anything", "cogvideox", "pia", "i2vgen-xl", "folder", "real"} <= kinds
