@@ -34,7 +34,9 @@ def assert_agrees(model: bytes, pictures: torch.Tensor) -> None:
     assert len(ours) == len(theirs)
     for mine, reference in zip(ours, theirs, strict=True):
         assert mine.shape == reference.shape
-        assert np.abs(mine.numpy() - reference).max() < 1e-3
+        # Outputs reach some hundred pixels, and processors add up in orders of their own: between
+        # 1.6e-4 and 1.1e-3 have been seen.
+        assert np.abs(mine.numpy() - reference).max() < 5e-3
 
 
 @pytest.mark.parametrize("name", [PALM, LANDMARK])
