@@ -25,8 +25,8 @@ def run(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings
     """Evaluate. What is there already, of an earlier run, is taken.
 
     Raises:
-        ValueError: over a network's path, without MediaPipe's model, or if a method cannot make
-            any clip, which ends the others no sooner, in one line.
+        ValueError: over a network's path, without MediaPipe's model, or, once all else is done,
+            if a method could not make any clip, in one line.
     """
     join_cluster()
     quiet_ray_data()
@@ -40,7 +40,8 @@ def run(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings
     finish(result, clips, planned, scores, settings)
     for one in planned:
         if one.made and not one.done(clips):
-            why = next(said for said in problems if said.startswith(f"{one.method.name}: "))
+            own = (said for said in problems if said.startswith(f"{one.method.name}: "))
+            why = next(own, f"{one.method.name}: it has made nothing")
             raise ValueError(f"{why}; none of its clips could be made, all else is done")
 
 
