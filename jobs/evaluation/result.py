@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from handi_model.metrics.intervals import CONFIDENCE
+from jobs.fit_report import as_json
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.networks import Origins
 from pipelines.evaluation.plan import Planned, finished
@@ -45,7 +45,7 @@ class Result:
     def as_json(self) -> bytes:
         """For metrics.json; a figure that there is not is null."""
         values = {"protocol": PROTOCOL, "confidence": CONFIDENCE, **asdict(self)}
-        return json.dumps(_without_nan(values), indent=2, allow_nan=False).encode()
+        return as_json(values)
 
     def numbers(self) -> dict[str, float]:
         """For MLflow: `subset/method/column`."""
@@ -99,11 +99,3 @@ def measured(
         problems=problems,
         settings=settings.model_dump(),
     )
-
-
-def _without_nan(values: Any) -> Any:
-    if isinstance(values, dict):
-        return {name: _without_nan(value) for name, value in values.items()}
-    if isinstance(values, list | tuple):
-        return [_without_nan(value) for value in values]
-    return None if isinstance(values, float) and not math.isfinite(values) else values

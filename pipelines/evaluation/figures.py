@@ -20,11 +20,10 @@ from handi_model.metrics.hand_error import hand_error
 from handi_model.metrics.locality import change_outside, flow_inside
 from handi_model.metrics.smoothness import joint_jerk
 from pipelines.evaluation.clips import RealClip
+from pipelines.evaluation.made_files import SUFFIX
 from pipelines.evaluation.seen_hands import SeenHands
 from pipelines.evaluation.views import View
 from pipelines.storage import join, read_bytes, write_bytes
-
-SUFFIX = ".npz"
 
 
 @dataclass(frozen=True)
