@@ -17,6 +17,9 @@ STAGES: tuple[Stage, Stage] = ("mask", "video")
 
 Predicts = Literal["noise", "velocity"]
 
+DType = Literal["float32", "bfloat16", "float16"]
+"""Type in which a job computes."""
+
 
 class ModelConfig(BaseModel):
     """Topology, noise schedule and sampling defaults of one model.

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 
-DType = Literal["float32", "bfloat16", "float16"]
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from handi_model.config import DType
+
+DTYPES: dict[DType, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
 
 
 def usable_device(name: str | None) -> torch.device:

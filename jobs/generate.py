@@ -18,7 +18,8 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field
 
-from handi_model.device import DTYPES, DType, usable_device
+from handi_model.config import DType
+from handi_model.device import DTYPES, usable_device
 from handi_model.pipeline import HandiOutput
 from jobs.cli import load, stop
 from pipelines.clip_files import clip_strip, eight_bit, encode_gif, encode_mp4, encode_png

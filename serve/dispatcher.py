@@ -117,7 +117,10 @@ class Dispatcher:
     def _replicas(self) -> int:
         """Of the model, running now; at least one, so that work brings one up."""
         application = serve.status().applications[serve.get_replica_context().app_name]
-        states = application.deployments["Generator"].replica_states
+        generator = application.deployments.get("Generator")
+        if not generator:
+            return 0  # the service is being shut down
+        states = generator.replica_states
         return max(1, sum(count for state, count in states.items() if state == "RUNNING"))
 
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from handi_model.device import DType
+from handi_model.config import DType
 
 
 def _listed(value: Any) -> Any:

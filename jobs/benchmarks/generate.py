@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
-from handi_model.config import ModelConfig
+from handi_model.config import DType, ModelConfig
 from handi_model.create import new_pipeline
-from handi_model.device import DTYPES, DType, usable_device
+from handi_model.device import DTYPES, usable_device
 from handi_model.pipeline import HandiPipeline
 from jobs.benchmarks.measuring import (
     ceiling_tflops,

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field
 
-from handi_model.device import DTYPES, DType, usable_device
+from handi_model.config import DType
+from handi_model.device import DTYPES, usable_device
 from jobs.benchmarks.load import Milestone, Outcome, run_load
 from jobs.benchmarks.measuring import machine, short
 from jobs.benchmarks.service import Service

@@ -7,7 +7,7 @@ from typing import Literal
 
 import torch
 
-from handi_model.device import DType
+from handi_model.config import DType
 from handi_model.pipeline import HandiPipeline
 
 Optimisation = Literal[

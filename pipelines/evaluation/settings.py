@@ -9,7 +9,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from handi_model.device import DType
+from handi_model.config import DType
 from pipelines.storage import absolute
 
 Kind = Literal[

@@ -16,7 +16,6 @@ from ray import serve
 from handi_model.device import DTYPES, usable_device
 from handi_model.hands import HandDetector
 from pipelines.clip_files import encode_gif, encode_mp4, encode_png
-from pipelines.models import load_pipeline
 from pipelines.patience import patient
 from pipelines.records import one_line
 from serve.figures import ModelFigures
@@ -68,6 +67,8 @@ class Generator:
         self._beats = asyncio.create_task(self._held.keep())
 
     def _load(self) -> Any:
+        from pipelines.models import load_pipeline  # seconds, of which only a replica has need
+
         pipe = load_pipeline(self._settings.model, DTYPES[self._settings.dtype]).to(self._device)
         pipe.set_progress_bar_config(disable=True)
         return pipe

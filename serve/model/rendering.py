@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -13,10 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from handi_model.config import Stage
-from handi_model.pipeline import HandiPipeline
 from pipelines.clip_files import eight_bit, encode_png
 from serve.orders import MaskOrder
 from serve.records import VideoJob
+
+if TYPE_CHECKING:
+    from handi_model.pipeline import HandiPipeline
 
 OnStep = Callable[[Stage, int], None]
 """Called after each denoising step with its stage and how many are done; raising ends the batch."""

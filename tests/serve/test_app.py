@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,17 @@ def here(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(VARIABLE, raising=False)
     return tmp_path
+
+
+def test_only_the_replicas_that_hold_the_model_wait_for_its_libraries():
+    program = (
+        "import sys, serve.http.gateway, serve.dispatcher\n"
+        "print(*{'torch', 'diffusers'} & set(sys.modules), sep=',')\n"
+        "import serve.app\n"
+        "print('diffusers' in sys.modules)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert ran.stdout == "\nFalse\n", ran.stderr
 
 
 def test_every_place_becomes_absolute(here, model):
