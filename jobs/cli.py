@@ -47,6 +47,8 @@ def load(model: type[Model], job: str, arguments: list[str] | None = None) -> Mo
     prog = " ".join([f"jobs/{words[0]}.py", *words[1:], "[--config FILE.yaml]"])
 
     class Settings(model, BaseSettings):  # type: ignore[valid-type, misc]
+        # The first thing that --help shows: what the job does, and the ways to start it.
+        __doc__ = sys.modules["__main__"].__doc__
         model_config = SettingsConfigDict(
             extra="forbid",
             env_prefix=prefix,

@@ -1,3 +1,5 @@
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -77,11 +79,13 @@ def test_a_file_that_would_run_code_is_refused(capsys, tmp_path):
     assert str(file) in refusal(capsys, *NEEDED, "--config", str(file))
 
 
-def test_help_lists_every_key(capsys):
+def test_help_says_what_the_job_does_and_lists_every_key(capsys, monkeypatch):
+    monkeypatch.setattr(sys.modules["__main__"], "__doc__", "Find the hands.\n\njobs/a.py --b C")
     with pytest.raises(SystemExit) as end:
         load(PreprocessSettings, "preprocess", ["--help"])
     assert end.value.code == 0
     shown = capsys.readouterr().out
+    assert "\nFind the hands.\n\njobs/a.py --b C\n" in shown
     for name, field in PreprocessSettings.model_fields.items():
         assert f"--{name.replace('_', '-')}" in shown
         assert field.description
