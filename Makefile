@@ -23,7 +23,7 @@ $(DEMO_MODEL)/model_index.json:
 	$(MAKE) demo
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed-browser ## end to end: an hour of video, faults, the service in a browser
 	$(BIN)/python -m pytest -m slow

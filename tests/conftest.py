@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,25 @@ from handi_model.hands.model_files import hand_landmarker_task
 from pipelines.records import Clip
 from pipelines.rendered import CLIPS
 from pipelines.video import decode_clips
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first."""
+    items.sort(key=lambda item: "integration" not in item.path.parts)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Side by side run files, whose tests share what they prepare; real things run by turns."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = str(super()._split_scope(nodeid))
+            return "integration" if file.startswith("tests/integration/") else file
+
+    return Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")
