@@ -21,7 +21,7 @@ from tests.integration.outputs import check_that_it_adds_up, rows
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 HOUR_S = 3600
-CLIPS_OF_HOUR = 200
+CLIPS_OF_HOUR = 60
 
 
 def source_clips() -> list[Path]:

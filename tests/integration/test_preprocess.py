@@ -5,11 +5,9 @@ from __future__ import annotations
 import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +20,11 @@ from pipelines.frames import decode_mask
 from pipelines.rendered import CLIPS
 from tests.integration.conftest import REPOSITORY, free_port, job_command, wait_for_port
 from tests.integration.outputs import check_that_it_adds_up, rows, summary
+from tests.integration.trainings import kill_family, wait_until
 from tests.videos import numbered_video
 
 SAMPLE = sorted(path.stem for path in CLIPS.glob("*.mp4"))
+COPIES = 2
 
 
 def bad_videos(folder: Path) -> dict[str, str]:
@@ -121,7 +121,7 @@ def test_killed_half_way_and_run_again_gives_the_rows_of_an_uninterrupted_run(
 ):
     videos = tmp_path / "videos"
     videos.mkdir()
-    for copy in range(3):
+    for copy in range(COPIES):
         for name in SAMPLE:
             (videos / f"{name}_copy_{copy}.mp4").symlink_to(CLIPS / f"{name}.mp4")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
@@ -133,28 +133,21 @@ def test_killed_half_way_and_run_again_gives_the_rows_of_an_uninterrupted_run(
         cwd=REPOSITORY,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        start_new_session=True,
+        text=True,
     )
-    deadline = time.monotonic() + 250
-    while len(list(killed.glob("clips/*.parquet"))) < 2 and time.monotonic() < deadline:
-        time.sleep(0.1)
-    family = psutil.Process(job.pid).children(recursive=True)
-    os.kill(job.pid, signal.SIGKILL)
-    job.wait()
-    survivors = psutil.wait_procs(family, timeout=60)[1]
-    for process in survivors:
-        process.kill()
+    wait_until(lambda: len(list(killed.glob("clips/*.parquet"))) >= 2)
+    kill_family(job)
     done = rows(str(killed), "clips")
-    assert 0 < len(done) < len(SAMPLE) * 3
+    assert 0 < len(done) < len(SAMPLE) * COPIES
     assert not (killed / "summary.json").exists()
 
     assert preprocess(*arguments, "--output", killed).code == 0
     for folder in ("clips", "filtered", "errors"):
         assert rows(str(killed), folder) == rows(str(whole), folder)
-    assert len(rows(str(killed), "clips")) == len(SAMPLE) * 3
+    assert len(rows(str(killed), "clips")) == len(SAMPLE) * COPIES
     check_that_it_adds_up(str(killed))
     # What the first run had written was not done again.
-    assert summary(str(killed))["last_run"]["clips"] <= len(SAMPLE) * 3 - len(done)
+    assert summary(str(killed))["last_run"]["clips"] <= len(SAMPLE) * COPIES - len(done)
 
 
 def test_from_s3_to_s3_with_epic_annotations(preprocess, s3):

@@ -27,9 +27,9 @@ def postgres() -> Iterator[PostgresServer]:
         server.cleanup()
 
 
-def accepted(service: Service, seed: int = 0) -> str:
+def accepted(service: Service, seed: int = 0, steps: int = 20) -> str:
     """The id of a job that takes some seconds, so that a fault comes in the middle of it."""
-    answer = post(service, seed=str(seed), num_inference_steps="20", mask_steps="20")
+    answer = post(service, seed=str(seed), num_inference_steps=str(steps), mask_steps=str(steps))
     assert answer.status_code == 200, answer.text
     return str(answer.json()["id"])
 
@@ -76,7 +76,7 @@ def test_whatever_else_dies_the_jobs_are_done_and_none_is_started_again(service,
 
 def test_a_job_over_which_every_replica_dies_fails_and_says_so(tmp_path):
     with running(tmp_path, max_attempts=2) as service:
-        job = accepted(service)
+        job = accepted(service, steps=100)
         for attempt in (1, 2):
             until(
                 lambda attempt=attempt: (
