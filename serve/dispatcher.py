@@ -74,13 +74,11 @@ class Dispatcher:
         for job_id, task in list(self._sent.items()):
             if job_id not in wanted:
                 task.cancel()
-        over = time.time() + self._settings.expire_after_s
-        await asyncio.to_thread(
-            self._store.give_up, self._settings.max_attempts, over, list(self._sent)
-        )
+        most, over = self._settings.max_attempts, time.time() + self._settings.expire_after_s
+        await asyncio.to_thread(self._store.give_up, most, over, list(self._sent))
         room = await asyncio.to_thread(self._replicas) * self._settings.in_flight - len(self._sent)
         if room > 0:
-            for job in await asyncio.to_thread(self._store.due, room, list(self._sent)):
+            for job in await asyncio.to_thread(self._store.due, room, list(self._sent), most):
                 self._sent[job.id] = asyncio.create_task(self._send(job))
         self._figures.depth(await asyncio.to_thread(self._store.counts))
 

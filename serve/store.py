@@ -102,9 +102,17 @@ class JobStore:
         with Session(self._engine) as session:
             return math.ceil(60 / (session.scalar(ended) or 1))
 
-    def due(self, limit: int, sent: Collection[str] = ()) -> list[VideoJob]:
-        """Jobs that nobody works on, oldest first, without those that are on their way already."""
+    def due(
+        self, limit: int, sent: Collection[str] = (), max_attempts: int | None = None
+    ) -> list[VideoJob]:
+        """Jobs that nobody works on, oldest first, without those that are on their way already.
+
+        Args:
+            max_attempts: a job that was started so often is to be given up, not started again.
+        """
         query = select(VideoJob).where(*_visible(), _due(), VideoJob.id.not_in(sent))
+        if max_attempts is not None:
+            query = query.where(VideoJob.attempts < max_attempts)
         return self._read(query.order_by(VideoJob.created_at, VideoJob.id).limit(limit))
 
     def wanted(self, ids: Collection[str]) -> set[str]:

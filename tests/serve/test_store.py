@@ -319,6 +319,8 @@ def test_a_job_that_replicas_die_over_is_given_up(store):
         if attempt < 2:
             store.claim({twice: f"twice {attempt}"}, 60)
             store.release(f"twice {attempt}")
+    # Not even in the moment before it is given up is it started once more.
+    assert {one.id for one in store.due(10, max_attempts=3)} == {fresh, twice}
     assert store.give_up(3, LATER) == 1
     found = store.get(thrice, "")
     assert (found.status, found.error_code) == ("failed", "interrupted")
