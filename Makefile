@@ -7,6 +7,8 @@ BIN := $(VENV)/bin
 DEMO_MODEL := out/demo/run/model
 MODEL ?= $(DEMO_MODEL)
 
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
+
 .PHONY: demo overfit serve test test-slow lint constraints rendered clean
 
 demo: $(VENV)/.installed-model ## preprocess, encode, train and generate with what ships; one page shows it
@@ -23,10 +25,10 @@ $(DEMO_MODEL)/model_index.json:
 	$(MAKE) demo
 
 test: $(VENV)/.installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
+	$(PYTEST)
 
 test-slow: $(VENV)/.installed-browser ## end to end: an hour of video, faults, the service in a browser
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -14,18 +14,22 @@ from pipelines.video import decode_clips
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """What takes longest begins first."""
-    items.sort(key=lambda item: "integration" not in item.path.parts)
+    turns = ["tests/integration/test_", "tests/integration/serve/", "tests/"]
+    items.sort(key=lambda item: [item.nodeid.startswith(turn) for turn in turns].index(True))
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Side by side run files, whose tests share what they prepare; real things run by turns."""
+    """Files run side by side; their tests share what they prepare.
+
+    Those of jobs on Ray run by turns: they would find one another's clusters.
+    """
     from xdist.scheduler import LoadFileScheduling
 
     class Scheduling(LoadFileScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = str(super()._split_scope(nodeid))
-            return "integration" if file.startswith("tests/integration/") else file
+            return "jobs" if file.startswith("tests/integration/test_") else file
 
     return Scheduling(config, log)
 

@@ -74,6 +74,24 @@ def ask(
     return requests.get(f"{service.url}/v1/videos/{job_id}{path}", query, headers=headers)
 
 
+def accepted(service: Service, seed: int = 0, steps: int = 20) -> str:
+    """The id of a job that takes some seconds, so that a fault comes in the middle of it."""
+    answer = post(service, seed=str(seed), num_inference_steps=str(steps), mask_steps=str(steps))
+    assert answer.status_code == 200, answer.text
+    return str(answer.json()["id"])
+
+
+def seen(service: Service, job: str) -> dict[str, Any]:
+    answer = ask(service, job)
+    assert answer.status_code == 200, answer.text
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def all_completed(service: Service, jobs: list[str]) -> Callable[[], bool]:
+    return lambda: all(seen(service, job)["status"] == "completed" for job in jobs)
+
+
 def listed(service: Service, headers: dict[str, str] | None = None) -> list[dict[str, Any]]:
     answer = requests.get(f"{service.url}/v1/videos", {"limit": "100"}, headers=headers)
     jobs: list[dict[str, Any]] = answer.json()["data"]
