@@ -20,16 +20,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 from torch import Tensor
 
-from handi_model.device import usable_device
+from handi_model.device import peak_memory_gb, reset_peak_memory, usable_device
 from handi_model.hands import Detection, HandDetector, regions_from_joints
 from handi_model.hands.model_files import ModelFileError, hand_landmarker_task
-from jobs.benchmarks.measuring import (
-    machine,
-    peak_memory_gb,
-    reset_peak_memory,
-    short,
-    timed,
-)
+from jobs.benchmarks.measuring import machine, short, timed
 from pipelines.rendered import CLIPS
 
 STRIDE = 5

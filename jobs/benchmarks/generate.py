@@ -22,16 +22,9 @@ from pydantic import BaseModel, ConfigDict, Field, PositiveInt
 
 from handi_model.config import DType, ModelConfig
 from handi_model.create import new_pipeline
-from handi_model.device import DTYPES, usable_device
+from handi_model.device import DTYPES, peak_memory_gb, reset_peak_memory, usable_device
 from handi_model.pipeline import HandiPipeline
-from jobs.benchmarks.measuring import (
-    ceiling_tflops,
-    machine,
-    peak_memory_gb,
-    reset_peak_memory,
-    short,
-    timed,
-)
+from jobs.benchmarks.measuring import ceiling_tflops, machine, short, timed
 from jobs.benchmarks.operations import count_operations
 from jobs.benchmarks.plain import PlainClip, differences, plain_clip, scene, wake
 from jobs.benchmarks.variants import Optimisation, Variant, speed_up

@@ -74,34 +74,6 @@ def timed(
     return seconds, result
 
 
-def reset_peak_memory(device: torch.device) -> None:
-    """Begin a new peak for `peak_memory_gb`."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        return
-    try:
-        # "5" resets the peak of the resident set (proc(5)).
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return
-
-
-def peak_memory_gb(device: torch.device) -> float | None:
-    """Most memory since the reset: tensors on a GPU, the process's resident set on a processor.
-
-    None where the system does not tell.
-    """
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    kib = [int(line.split()[1]) for line in lines if line.startswith("VmHWM:")]
-    return kib[0] * 1024 / 1e9 if kib else None
-
-
 def ceiling_tflops(device: torch.device, dtype: torch.dtype) -> float:
     """Operations a second of large matrix products, in TFLOP/s: the best of the tries."""
     side = CEILING_SIDE[device.type]

@@ -22,18 +22,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from handi_model.batch import Batch, encode_clips
 from handi_model.config import ModelConfig, Stage
 from handi_model.create import new_pipeline
-from handi_model.device import DTYPES
+from handi_model.device import DTYPES, peak_memory_gb, reset_peak_memory
 from handi_model.hands import HandDetector
 from handi_model.masks import frequency_prior, hand_hull_mask, union_mask
 from handi_model.optimiser import Optimiser, OptimiserSettings
 from handi_model.pipeline import HandiPipeline
 from handi_model.trainer import DDP_OPTIONS, Trainer, pass_seed
 from handi_model.training import LossSettings, Networks
-from jobs.benchmarks.measuring import (
-    peak_memory_gb,
-    reset_peak_memory,
-    timed,
-)
+from jobs.benchmarks.measuring import timed
 from pipelines.frames import Fit
 from pipelines.rendered import CLIPS, true_joints
 

@@ -17,15 +17,10 @@ import torch.distributed as dist
 from torch.multiprocessing.spawn import ProcessException, spawn
 
 from handi_model.config import STAGES, Stage
-from handi_model.device import usable_device
+from handi_model.device import reset_peak_memory, usable_device
 from handi_model.hands.model_files import ModelFileError, hand_landmarker_task
 from handi_model.training import LossSettings
-from jobs.benchmarks.measuring import (
-    ceiling_tflops,
-    machine,
-    reset_peak_memory,
-    short,
-)
+from jobs.benchmarks.measuring import ceiling_tflops, machine, short
 from jobs.benchmarks.train_bench import Bench, Measured, Settings, Variant, model_config
 
 ECONOMICAL = "cached latents, economical decode"

@@ -9,7 +9,8 @@ from typing import TypeVar
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from jobs.benchmarks.measuring import ceiling_tflops, peak_memory_gb
+from handi_model.device import peak_memory_gb
+from jobs.benchmarks.measuring import ceiling_tflops
 
 Result = TypeVar("Result")
 
@@ -53,4 +54,4 @@ class Meter:
         seconds = time.perf_counter() - self._since
         done, self._done, self._since = self._done, 0.0, time.perf_counter()
         share = done / seconds / 1e12 / self._ceiling if self._ceiling else 0.0
-        return {"gpu_memory_gb": peak_memory_gb(self.device) or 0.0, "peak_flops_share": share}
+        return {"gpu_memory_gb": peak_memory_gb(self.device), "peak_flops_share": share}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +12,7 @@ from ray.data import ActorPoolStrategy
 
 from handi_model.baselines.load import open_method
 from handi_model.baselines.method import Task
-from handi_model.device import DTYPES, usable_device
+from handi_model.device import DTYPES, peak_memory_gb, usable_device
 from handi_model.seeds import clip_seed
 from pipelines.clip_rows import reference
 from pipelines.evaluation.clips import EvaluationSet, real_clip
@@ -88,11 +86,3 @@ def generate(
     )
     for row in rows:
         yield row["clip_id"], row["problem"]
-
-
-def peak_memory_gb(device: torch.device) -> float:
-    """Most memory that this process has had: tensors on a GPU, else its resident set."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
