@@ -2,6 +2,8 @@
 
 MediaPipe labels each frame by itself, and its label flickers. Detections are linked over time by
 where they are; each chain votes, so that one doubtful frame does not swap a hand's slot.
+
+This file goes with every release of test clips as it is: it needs numpy alone.
 """
 
 from __future__ import annotations
@@ -13,14 +15,26 @@ from itertools import permutations
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.hands import Hand
-
 SAME_HAND = 0.25
 """Two detections in one frame nearer than this, in hand sizes, are one hand seen twice."""
 LINK = 1.0
 """A hand moves less than this, in hand sizes, between two sampled frames."""
 MEMORY = 3
 """Frames after which a chain that was not seen again is closed."""
+
+
+@dataclass(frozen=True)
+class Hand:
+    """One detected hand.
+
+    Attributes:
+        joints: (21, 2) float32, normalised to the frame, in MediaPipe's landmark order.
+        right: score of its being a right hand, [0, 1]. Handedness is the wearer's own: MediaPipe's
+            label is taken as it is, which holds for pictures that are not mirrored.
+    """
+
+    joints: NDArray[np.float32]
+    right: float
 
 
 @dataclass

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import TimeoutError as DeadlineMissed
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,25 +18,13 @@ import tenacity
 from numpy.typing import NDArray
 from pebble import ProcessExpired, ProcessPool
 
+from pipelines.handedness import Hand
+
 ATTEMPTS = 2
 """Tries a clip gets: a hang is often not the clip's fault."""
 
 START_UP_S = 120.0
 """What a fresh process may take to import MediaPipe and load the networks, on a busy machine."""
-
-
-@dataclass(frozen=True)
-class Hand:
-    """One detected hand.
-
-    Attributes:
-        joints: (21, 2) float32, normalised to the frame, in MediaPipe's landmark order.
-        right: score of its being a right hand, [0, 1]. Handedness is the wearer's own: MediaPipe's
-            label is taken as it is, which holds for pictures that are not mirrored.
-    """
-
-    joints: NDArray[np.float32]
-    right: float
 
 
 class DetectorError(Exception):

@@ -68,8 +68,9 @@ class PublishedMethod:
                 output_type="pil",
                 **self.settings,
             )
-        height, width = task.scene.shape[:2]
-        return Made(resampled(out.frames[0], height, width, task.num_frames), None, None)
+        pictures, (height, width) = out.frames[0], task.scene.shape[:2]
+        frames = resampled(pictures, height, width, task.num_frames)
+        return Made(frames, None, None, (len(pictures), pictures[0].height, pictures[0].width))
 
 
 def resampled(

@@ -41,11 +41,14 @@ class Made:
         area: (H, W) bool, where the method lets the clip change; None where it has no such area.
         change_outside: mean |frame - scene| outside of the area before it was overwritten with the
             scene, in [0, 1]; None without an area, or if nothing lies outside of it.
+        generated: number of frames, height and width, pixels, of the clip that the networks made,
+            where `frames` were thinned or resized from it; None where they made `frames`.
     """
 
     frames: NDArray[np.uint8]
     area: NDArray[np.bool_] | None
     change_outside: float | None
+    generated: tuple[int, int, int] | None = None
 
 
 class Method(Protocol):

@@ -3,8 +3,10 @@
 Frames are prepared as the evaluation of LEGO (Lai et al., arXiv 2312.03849, `run_egovlp` in
 `metrics/all_metrics_in_one.py` of BolinLai/LEGO) does it: the shorter side to 224 by bilinear
 interpolation without smoothing, then the middle square. EgoVLP itself goes by way of 256, which
-is the same but for rounding. LEGO repeats its single frame; of a clip, four frames are taken as
-EgoVLP takes them at test time.
+is the same but for rounding. LEGO repeats its single frame; of a clip, as many frames are taken as
+the weights have places for, in the way that EgoVLP takes them at test time: 4 of the pretrained
+ones, which LEGO uses for Ego4D, 16 of those fine-tuned on EPIC-KITCHENS (`epic_mir_plus.pth`),
+which it uses there.
 
 The published file is a pickle that holds its training's config besides the weights, so it is
 converted once: `python -m handi_model.metrics.egovlp egovlp.pth egovlp.safetensors`.
@@ -40,10 +42,7 @@ EGOVLP = Weights(
     sha256=None,
     key="egovlp",
 )
-"""EgoVLP_PT_BEST of the README of showlab/EgoVLP, converted."""
-
-FRAMES = 4
-"""Frames of a clip that the encoder sees, as in EgoVLP's pretraining."""
+"""EgoVLP_PT_BEST of the README of showlab/EgoVLP, converted; other weights are named by path."""
 
 MEAN = (0.485, 0.456, 0.406)
 DEVIATION = (0.229, 0.224, 0.225)
@@ -82,10 +81,15 @@ class EgoVlp:
             )
         return cls(_network(file).eval().requires_grad_(False).to(device), origin)
 
+    @property
+    def frames(self) -> int:
+        """Frames of a clip that the encoder sees."""
+        return self._network.video_model.temporal_embed.shape[1]
+
     @torch.no_grad()
     def __call__(self, frames: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Embed a clip: (L, H, W, 3) uint8 RGB to (256,) float32 of unit length."""
-        chosen = torch.from_numpy(frames[sampled(len(frames))])
+        chosen = torch.from_numpy(frames[sampled(len(frames), self.frames)])
         clip = _prepared(chosen.to(self._device), self._network.image_size)
         embedding = self._network.video(clip[None])[0]
         return functional.normalize(embedding, dim=0).cpu().numpy()
@@ -115,17 +119,17 @@ def egovlp_score(made: NDArray[np.floating], real: NDArray[np.floating]) -> floa
     return float(cosines(made, real))
 
 
-def sampled(length: int) -> list[int]:
-    """The frames of a clip that the encoder sees: the middles of four even parts.
+def sampled(length: int, count: int) -> list[int]:
+    """The `count` frames of a clip that the encoder sees: the middles of so many even parts.
 
     A clip of fewer frames gives all of them, the last one repeated.
 
     Source: `sample_frames` and `read_frames_cv2_egoclip` in `base/base_dataset.py` of
     showlab/EgoVLP.
     """
-    parts = np.linspace(0, length, min(FRAMES, length) + 1).astype(int)
+    parts = np.linspace(0, length, min(count, length) + 1).astype(int)
     middles = [int(start + end - 1) // 2 for start, end in pairwise(parts)]
-    return middles + middles[-1:] * (FRAMES - len(middles))
+    return middles + middles[-1:] * (count - len(middles))
 
 
 def convert(source: Path, target: Path) -> None:

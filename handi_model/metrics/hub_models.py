@@ -66,7 +66,8 @@ def load_hub_model(
             when it is given.
 
     Raises:
-        WeightsError: if the model cannot be had, or the folder holds another one.
+        WeightsError: if the model cannot be had, the folder holds another one, or the weights that
+            the cache or the hub gave are not the published ones.
     """
     folder = Path(path) if path else _from_hub(published)
     if not (folder / WEIGHTS).is_file():
@@ -100,6 +101,12 @@ def load_hub_model(
             f"{lacking[0]}; name another folder (--{published.key})"
         )
     digest = sha256(folder / WEIGHTS)
+    if not path and published.sha256 and digest != published.sha256:
+        raise WeightsError(
+            f"{published.name}: {folder}: {WEIGHTS} has SHA-256 {digest[:16]}... and not "
+            f"{published.sha256[:16]}...; remove it to get it anew, or name the folder to use it "
+            f"all the same (--{published.key})"
+        )
     origin = Origin(published.name, str(folder), digest, digest == published.sha256)
     return model.eval().requires_grad_(False).to(device), tokenizer, origin
 

@@ -68,7 +68,7 @@ def frechet_interval(
 
     Args:
         made, real: (C, N, D), N features a clip, of the same clips: they are drawn in pairs.
-        samples: sets of clips to draw.
+        samples: sets of clips to draw; none for what is the same in every draw.
     """
     clips, each, size = made.shape
     rows_made, rows_real = made.reshape(-1, size), real.reshape(-1, size)
@@ -77,6 +77,8 @@ def frechet_interval(
     value = frechet_distance(Gaussian.of(rows_made), Gaussian.of(rows_real))
     if clips < 2:
         return Estimate(value, math.nan, math.nan, clips)
+    if not samples:
+        return Estimate(value, value, value, clips)
     generator = np.random.default_rng(seed)
     drawn = []
     for _ in range(samples):

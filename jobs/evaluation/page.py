@@ -12,7 +12,7 @@ from tqdm import tqdm
 from handi_model.metrics.intervals import CONFIDENCE, Estimate
 from handi_model.metrics.locality import FLOW_SIDE
 from jobs.demo_page import data_url
-from jobs.evaluation.paper import PARAMETERS, SECONDS, SOURCE, published
+from jobs.evaluation.paper import FRAMES, PARAMETERS, SECONDS, SOURCE, published
 from jobs.evaluation.pictures import Whisker, colour_wheel, shown_frames, whiskers
 from jobs.evaluation.result import Result
 from jobs.evaluation.shown_clips import (
@@ -134,10 +134,24 @@ def efficiency(result: Result, kinds: Mapping[str, Kind]) -> dict[str, Any] | No
             for column, cost in zip(EFFICIENCY, costs, strict=True)
         }
     own = {"parameters": PARAMETERS / 1e6, "seconds": SECONDS}
+    paper = _of_the_paper(EFFICIENCY, {"the paper's method, on one H100": own})
+    frames = [one.frames for one in result.efficiency.values()]
+    # Where networks make different clips, none is the best.
+    unlike = found if len({*frames}) > 1 else ()
     return {
-        **table(EFFICIENCY, found, kinds),
-        "paper": _of_the_paper(EFFICIENCY, {"the paper's method, on one H100": own}),
+        **_with_frames(table(EFFICIENCY, found, kinds, unlike), frames),
+        "paper": _with_frames(paper, [str(FRAMES)]),
     }
+
+
+def _with_frames(table: dict[str, Any], frames: Sequence[str]) -> dict[str, Any]:
+    """The table with a first column that says what each row's networks make; nothing competes."""
+    column = {"title": "frames", "says": "as generated: number, height x width"}
+    rows = [
+        {**row, "cells": [{"value": made}, *row["cells"]]}
+        for row, made in zip(table["rows"], frames, strict=True)
+    ]
+    return {"columns": [column, *table["columns"]], "rows": rows}
 
 
 def table(

@@ -16,6 +16,7 @@ SOURCE = (
 
 PARAMETERS = 3.674e9
 SECONDS = 8.64
+FRAMES = 16
 """Table 1, the paper's own method: both stages, and a 16-frame clip on one H100."""
 
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import zipfile
 from collections import Counter
 from collections.abc import Iterable
 from importlib.metadata import version
+from importlib.resources import files
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,12 +19,13 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
 
+from handi_model.hands.model_files import OFFICIAL_URL, WHEEL_NETWORKS, sha256
 from jobs.tracking import git_commit, git_dirty
 from pipelines.clip_files import encode_png
 from pipelines.dataset import read_columns
 from pipelines.evaluation.clips import EvaluationSet, check_clip_id
 from pipelines.evaluation.protocol import PROTOCOL
-from pipelines.evaluation.seen_hands import SeenHands
+from pipelines.evaluation.seen_hands import CONFIDENCE, SeenHands
 from pipelines.frames import encode_mask
 from pipelines.storage import exists, join, read_bytes
 
@@ -36,8 +41,8 @@ SOURCES = {
 UNKNOWN_SOURCE = ("with whoever filmed them", "that of the videos")
 LICENCE = (
     "Videos are under the licence of their source. So are the narrations and times, which come "
-    "from its annotations, and the masks and joints, which were found on its videos. score.py is "
-    "Apache-2.0."
+    "from its annotations, and the masks and joints, which were found on its videos. score.py, "
+    "detect.py and handedness.py are Apache-2.0."
 )
 
 COLUMNS = (
@@ -48,7 +53,7 @@ COLUMNS = (
 """Of clips.csv."""
 MADE = {"video", "first_frame_sha256"}
 """Columns of clips.csv that are not the data set's."""
-READ = [*(name for name in COLUMNS if name not in MADE), "video_uri", "detector"]
+READ = [*(name for name in COLUMNS if name not in MADE), "video_uri"]
 
 
 def clip_names(clip_id: str, num_frames: int, pictures: bool) -> list[str]:
@@ -84,7 +89,7 @@ def clip_contents(loaded: dict[str, Any], hands: SeenHands, pictures: bool) -> l
 
 
 def read_rows(clips: EvaluationSet) -> list[dict[str, Any]]:
-    """The rows of clips.csv and each clip's detector, without the first frame's hash."""
+    """The rows of clips.csv, without the first frame's hash."""
     known = read_columns(join(clips.index.data, "clips"), READ).to_pylist()
     by_id = {row["clip_id"]: row for row in known}
     videos = video_names({row["video_uri"] for row in known})
@@ -110,11 +115,11 @@ def video_names(uris: Iterable[str]) -> dict[str, str]:
     }
 
 
-def describe(clips: EvaluationSet, rows: list[dict[str, Any]], pictures: bool) -> dict[str, Any]:
+def describe(clips: EvaluationSet, hand_model: Path, pictures: bool) -> dict[str, Any]:
     """What benchmark.json holds.
 
     Args:
-        rows: see `read_rows`.
+        hand_model: MediaPipe's model file, with which the joints are found.
     """
     index = clips.index
     settings = join(index.data, "settings.json")
@@ -139,12 +144,23 @@ def describe(clips: EvaluationSet, rows: list[dict[str, Any]], pictures: bool) -
         "splits": dict(sorted(Counter(index.splits).items())),
         "sources": sources,
         "licence": LICENCE,
-        "detector": sorted({row["detector"] for row in rows if row["detector"]}),
+        "detector": _detector(hand_model),
         "preprocessing": json.loads(read_bytes(settings)) if exists(settings) else None,
         "clip_ids": index.clip_ids,
         "subsets": {
             name: [index.clip_ids[i] for i in members] for name, members in clips.subsets().items()
         },
+    }
+
+
+def scripts() -> dict[str, bytes]:
+    """The files to detect and score with, which need none of our packages."""
+    own = files("jobs.evaluation")
+    return {
+        "score.py": own.joinpath("standalone_score.py").read_bytes(),
+        "detect.py": own.joinpath("standalone_detect.py").read_bytes(),
+        # Our own file, so that the release links detections as the evaluation does.
+        "handedness.py": files("pipelines").joinpath("handedness.py").read_bytes(),
     }
 
 
@@ -180,6 +196,20 @@ def readme(said: dict[str, Any]) -> bytes:
         keep_trailing_newline=True,
     )
     return environment.get_template("release.md.j2").render(said=said).encode()
+
+
+def _detector(hand_model: Path) -> dict[str, Any]:
+    """What the joints of the release are found with; the model file is a known one."""
+    with zipfile.ZipFile(hand_model) as task:
+        networks = {name: hashlib.sha256(task.read(name)).hexdigest() for name in WHEEL_NETWORKS}
+    return {
+        "mediapipe": version("mediapipe"),
+        "model_url": OFFICIAL_URL,
+        "model_sha256": sha256(hand_model),
+        # Task files of the same networks differ, as they come from the download or from a wheel.
+        "networks_sha256": networks,
+        "confidence": CONFIDENCE,
+    }
 
 
 def _path(uri: str) -> str:

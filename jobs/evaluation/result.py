@@ -18,6 +18,9 @@ from pipelines.evaluation.settings import EvaluateSettings, slug
 from pipelines.evaluation.table import Draws, Efficiency, Estimates, efficiency, estimates, read_all
 from pipelines.storage import join
 
+EFFICIENCY = "efficiency"
+"""Stands in a subset's place beside the figures of the paper's Table 1."""
+
 
 @dataclass(frozen=True)
 class Result:
@@ -48,8 +51,13 @@ class Result:
         return as_json(values)
 
     def numbers(self) -> dict[str, float]:
-        """For MLflow: `subset/method/column`."""
-        return {
+        """For MLflow: `subset/method/column`, and `efficiency/method/figure`."""
+        costs = {
+            f"{EFFICIENCY}/{slug(method)}/{key}": value
+            for method, one in self.efficiency.items()
+            for key, value in one.figures().items()
+        }
+        return costs | {
             f"{subset}/{slug(method)}/{key}": one.value
             for subset, methods in self.estimates.items()
             for method, found in methods.items()
@@ -82,7 +90,8 @@ def measured(
     real = read_all(real_folder, sorted(finished(real_folder) & {*ids}))
     with tqdm(total=len(folders) * len(subsets), unit="row", desc="tables", mininterval=1.0) as bar:
         for method, folder in folders.items():
-            scored = read_all(folder, sorted(finished(folder) & {*ids}))
+            there = sorted(finished(folder) & {*ids})
+            scored = real if folder == real_folder else read_all(folder, there)
             for subset, row in estimates(scored, real, subsets, draws):
                 found[subset][method] = row
                 counts[subset][method] = len(scored.keys() & {*subsets[subset]})

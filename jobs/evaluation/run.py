@@ -26,7 +26,7 @@ def run(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings
 
     Raises:
         ValueError: over a network's path, without MediaPipe's model, or, once all else is done,
-            if a method could not make any clip, in one line.
+            if a method could not make any clip or not all clips were looked at, in one line.
     """
     join_cluster()
     quiet_ray_data()
@@ -38,6 +38,9 @@ def run(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings
     problems += score_all(clips, planned, scores, settings, origins)
     result = measured(clips, planned, scores, settings, origins, problems)
     finish(result, clips, planned, scores, settings)
+    for said in problems:
+        if said.startswith(BROKEN_OFF):
+            raise ValueError(f"{said}; the tables tell of what is measured, a second run goes on")
     for one in planned:
         if one.made and not one.done(clips):
             own = (said for said in problems if said.startswith(f"{one.method.name}: "))
@@ -63,6 +66,9 @@ def make_all(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSet
     return problems
 
 
+BROKEN_OFF = "measuring broke off"
+
+
 def score_all(
     clips: EvaluationSet,
     planned: list[Planned],
@@ -79,9 +85,12 @@ def score_all(
     if wanted:
         total = sum(map(len, wanted.values()))
         with tqdm(total=total, unit="clip", desc="measure", mininterval=1.0) as bar:
-            for count, said in score(clips, wanted, settings, origins):
-                bar.update(count)
-                problems += said
+            try:
+                for count, said in score(clips, wanted, settings, origins):
+                    bar.update(count)
+                    problems += said
+            except RayError as error:  # a clip over which a worker dies each time, say
+                problems.append(f"{BROKEN_OFF}: {reason(error)}")
     return problems
 
 

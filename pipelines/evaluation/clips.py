@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,13 +13,16 @@ from numpy.typing import NDArray
 from pipelines.clip_index import ClipIndex, read_clip_index
 from pipelines.clip_rows import load_clip
 from pipelines.dataset import read_columns
-from pipelines.storage import join
+from pipelines.frames import FitMode
+from pipelines.ledger import SETTINGS_FILE
+from pipelines.storage import exists, join, read_bytes
 from pipelines.training_clips import DatasetError
 
 MOTION_INTENSIVE = 0.1
 """Share of the test clips, those with the largest masks, that the paper calls motion-intensive."""
 SPLITS = ("test", "validation")
-"""What is evaluated unless a split is named: the first of these that a data set has, else all."""
+"""What is evaluated unless a split is named: of each source, such as EPIC-KITCHENS, the first of
+these that it has, else all of it."""
 
 
 @dataclass(frozen=True)
@@ -29,13 +33,15 @@ class EvaluationSet:
         index: of these clips alone.
         datasets: where each is from, such as `epic-kitchens`.
         mask_areas: (C,) shares of the frame.
-        split: that they are of; empty for all of a data set that names none.
+        split: that they are of, or several; empty for clips that have none.
+        fit: how preprocessing made frames square.
     """
 
     index: ClipIndex
     datasets: list[str]
     mask_areas: NDArray[np.float64]
     split: str
+    fit: FitMode = "crop"
 
     def __len__(self) -> int:
         return len(self.index.clip_ids)
@@ -80,22 +86,26 @@ def read_evaluation_set(data: str, split: str | None, limit: int | None) -> Eval
         DatasetError: if there are none, in one line.
     """
     index = read_clip_index(data)
-    known = set(index.splits)
-    if split is None:
-        split = next((name for name in SPLITS if name in known), "")
-        chosen = [i for i, own in enumerate(index.splits) if own == split or not split]
-    else:
-        chosen = [i for i, own in enumerate(index.splits) if own == split]
-    if not chosen:
-        has = ", ".join(sorted(filter(None, known))) or "none"
+    columns = read_columns(join(data, "clips"), ["clip_id", "dataset", "mask_area"])
+    said = {row["clip_id"]: row for row in columns.to_pylist()}
+    datasets = [said[clip_id]["dataset"] or "" for clip_id in index.clip_ids]
+    known: dict[str, set[str]] = {}
+    for dataset, own in zip(datasets, index.splits, strict=True):
+        known.setdefault(dataset, set()).add(own)
+    wanted = {name: split if split is not None else _usual(own) for name, own in known.items()}
+    chosen = [
+        i
+        for i, (dataset, own) in enumerate(zip(datasets, index.splits, strict=True))
+        if wanted[dataset] in ("", own)
+    ]
+    if not chosen or split == "":
+        has = ", ".join(sorted(filter(None, set(index.splits)))) or "none"
         raise DatasetError(f"split: no clip of {data} is of split {split!r}; its splits are: {has}")
     if limit is not None and limit < len(chosen):
         chosen = [chosen[int(i)] for i in np.linspace(0, len(chosen) - 1, limit)]
     for i in chosen:
         check_clip_id(index.clip_ids[i])
-    columns = read_columns(join(data, "clips"), ["clip_id", "dataset", "mask_area"])
-    said = {row["clip_id"]: row for row in columns.to_pylist()}
-    rows = [said[index.clip_ids[i]] for i in chosen]
+    areas = [said[index.clip_ids[i]]["mask_area"] for i in chosen]
     return EvaluationSet(
         replace(
             index,
@@ -104,10 +114,23 @@ def read_evaluation_set(data: str, split: str | None, limit: int | None) -> Eval
             splits=[index.splits[i] for i in chosen],
             places=[index.places[i] for i in chosen],
         ),
-        [row["dataset"] or "" for row in rows],
-        np.array([row["mask_area"] for row in rows], np.float64),
-        split,
+        [datasets[i] for i in chosen],
+        np.array(areas, np.float64),
+        ", ".join(sorted({*wanted.values()} - {""})),
+        _fit(data),
     )
+
+
+def _usual(splits: set[str]) -> str:
+    """What is evaluated of a source with these splits; empty for all of it."""
+    return next((name for name in SPLITS if name in splits), "")
+
+
+def _fit(data: str) -> FitMode:
+    """How preprocessing made frames square, as the settings tell that it left with the clips."""
+    url = join(data, SETTINGS_FILE)
+    told = json.loads(read_bytes(url)) if exists(url) else {}
+    return "pad" if told.get("fit") == "pad" else "crop"
 
 
 def check_clip_id(clip_id: str) -> None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from handi_model.baselines.method import Made
 from pipelines.evaluation.made_files import SUFFIX, read_made
-from pipelines.frames import Fit, decode_jpeg, decode_mask
+from pipelines.frames import Fit, FitMode, decode_jpeg, decode_mask
 from pipelines.records import one_line
 from pipelines.storage import absolute, exists, find, read_bytes
 from pipelines.video import END_TOLERANCE_S
@@ -58,17 +58,19 @@ def find_elsewhere(folder: str, clip_ids: list[str]) -> dict[str, str]:
     return found
 
 
-def read_elsewhere(url: str, num_frames: int, size: int) -> Made:
+def read_elsewhere(url: str, num_frames: int, size: int, fit: FitMode = "crop") -> Made:
     """Read such a clip as `num_frames` frames of `size` x `size` pixels.
 
-    More frames are thinned out evenly over time, and fewer are repeated; the middle square of each
-    is kept, as preprocessing does.
+    More frames are thinned out evenly over time, and fewer are repeated.
+
+    Args:
+        fit: how frames are made square, as preprocessing made those of the real clip.
 
     Raises:
         ValueError: if it cannot be read, in one line that names it.
     """
     try:
-        frames, area = _read(url, size)
+        frames, area = _read(url, size, fit)
     except Exception as error:  # each library has its own
         said = explain(error, url).message.replace(f"{url}: ", "")
         raise ValueError(f"{url} cannot be read: {said}") from None
@@ -82,18 +84,18 @@ def read_elsewhere(url: str, num_frames: int, size: int) -> Made:
             f"{url}: its area is {area.dtype} of shape {area.shape}; give bool of shape (H, W)"
         )
     at = np.round(np.linspace(0, len(frames) - 1, num_frames)).astype(int)
-    square = np.stack([_square(frame, size) for frame in frames[at]])
-    return Made(square, None if area is None else _square_mask(area, size), None)
+    square = np.stack([_square(frame, size, fit) for frame in frames[at]])
+    return Made(square, None if area is None else _square_mask(area, size, fit), None)
 
 
-def _read(url: str, size: int) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
+def _read(url: str, size: int, fit: FitMode) -> tuple[NDArray[np.uint8], NDArray[np.bool_] | None]:
     if url.endswith(SUFFIX):
         made = read_made(url)
         return made.frames, made.area
     stem = splitext(url)[0] if url.lower().endswith(VIDEOS) else url.rstrip("/")
     area = stem + AREA_SUFFIX
     # Each frame is cut to its size at once: a long video of large ones would not fit the memory.
-    frames = np.stack([_square(frame, size) for frame in _frames(url)])
+    frames = np.stack([_square(frame, size, fit) for frame in _frames(url)])
     return frames, decode_mask(read_bytes(area)) if exists(area) else None
 
 
@@ -133,10 +135,10 @@ def _in_order(url: str) -> list[int | str]:
     return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", url)]
 
 
-def _square(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def _square(image: NDArray[np.uint8], size: int, fit: FitMode) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
-    return image if height == width == size else Fit.of(height, width, size, "crop").image(image)
+    return image if height == width == size else Fit.of(height, width, size, fit).image(image)
 
 
-def _square_mask(mask: NDArray[np.bool_], size: int) -> NDArray[np.bool_]:
-    return _square(mask.astype(np.uint8) * 255, size) > 127
+def _square_mask(mask: NDArray[np.bool_], size: int, fit: FitMode) -> NDArray[np.bool_]:
+    return _square(mask.astype(np.uint8) * 255, size, fit) > 127

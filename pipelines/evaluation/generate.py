@@ -56,7 +56,13 @@ class Generator:
         began = time.perf_counter()
         made = self.method(task)
         seconds = time.perf_counter() - began
-        cost = Cost(seconds, peak_memory_gb(self.device), self.method.parameters, self.made_by)
+        cost = Cost(
+            seconds,
+            peak_memory_gb(self.device),
+            self.method.parameters,
+            self.made_by,
+            *(made.generated or made.frames.shape[:3]),
+        )
         write_made(self.folder, real.clip_id, made, cost, self.settings.fps)
 
 

@@ -28,12 +28,17 @@ class Cost:
         peak_memory_gb: of the process that made it, or of its GPU.
         parameters: of the method's networks.
         device: and type that it was made by.
+        num_frames, height, width: of the clip that the networks made, pixels, before it was brought
+            to the length and size asked for.
     """
 
     seconds: float
     peak_memory_gb: float
     parameters: int
     device: str
+    num_frames: int
+    height: int
+    width: int
 
 
 def made_url(folder: str, clip_id: str) -> str:
@@ -61,7 +66,7 @@ def write_made(folder: str, clip_id: str, made: Made, cost: Cost, fps: float) ->
 
 
 def read_made(url: str) -> Made:
-    """Read a generated clip back."""
+    """Read a generated clip back; what size it was made at, its cost tells."""
     with np.load(io.BytesIO(read_bytes(url)), allow_pickle=False) as arrays:
         return Made(
             frames=arrays["frames"],

@@ -14,6 +14,7 @@ from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.elsewhere import find_elsewhere
 from pipelines.evaluation.made_files import SUFFIX, made_url
 from pipelines.evaluation.settings import GENERATIVE, EvaluateSettings, Kind, MethodSettings
+from pipelines.records import one_line
 from pipelines.saved_model import read_saved_model
 from pipelines.storage import absolute, find, folder_state, join
 
@@ -97,9 +98,17 @@ def plan(settings: EvaluateSettings, clips: EvaluationSet) -> list[Planned]:
 
 
 def finished(folder: str) -> set[str]:
-    """Clip ids of a folder's npz files."""
+    """Clip ids of a folder's npz files.
+
+    Raises:
+        ValueError: if the storage does not answer, in one line.
+    """
     before = len(absolute(folder)) + 1
-    return {url[before:].removesuffix(SUFFIX) for url in find(folder, SUFFIX)}
+    try:
+        urls = find(folder, SUFFIX)
+    except Exception as error:  # each storage has its own
+        raise ValueError(f"output: {folder} cannot be read: {one_line(error)}") from None
+    return {url[before:].removesuffix(SUFFIX) for url in urls}
 
 
 def _planned(method: MethodSettings, settings: EvaluateSettings, clips: EvaluationSet) -> Planned:

@@ -29,6 +29,7 @@ from pipelines.evaluation.plan import ToScore
 from pipelines.evaluation.seen_hands import hand_tracker
 from pipelines.evaluation.settings import EvaluateSettings
 from pipelines.evaluation.views import OncePerFrame, View, view
+from pipelines.frames import FitMode
 from pipelines.records import one_line
 from pipelines.workers import place_workers
 
@@ -39,7 +40,9 @@ OF_MANY = ("inception", "i3d")
 class Scorer:
     """The actor of the graph: scores of one test clip under some methods."""
 
-    def __init__(self, settings: EvaluateSettings, expected: Origins, num_frames: int) -> None:
+    def __init__(
+        self, settings: EvaluateSettings, expected: Origins, num_frames: int, fit: FitMode
+    ) -> None:
         one_thread()
         self.networks = open_networks(settings, num_frames, expected.loaded)
         found = self.networks.origins
@@ -47,7 +50,8 @@ class Scorer:
             why = "; ".join(found.missing.values()) or "their files differ"
             raise RuntimeError(f"a worker finds other networks than another one: {why}")
         self.seed = settings.seed
-        self.tracker = hand_tracker(self.networks.hand_model)
+        self.fit: FitMode = fit
+        self.tracker = hand_tracker(self.networks.hand_model, settings.clip_deadline_s)
         self._texts = lru_cache(1024)(self._embed)
 
     def __del__(self) -> None:
@@ -90,7 +94,8 @@ class Scorer:
 
     def _made(self, one: ToScore, real: RealClip, other: dict[str, Any]) -> Made:
         if one.kind == "folder":
-            return read_elsewhere(one.source, *real.frames.shape[:2])
+            length, side = real.frames.shape[:2]
+            return read_elsewhere(one.source, length, side, self.fit)
         if one.source:
             return read_made(one.source)
         frames = {
@@ -152,7 +157,7 @@ def score(
         ray.data.from_items(items, override_num_blocks=len(items))
         .map(
             Scorer,  # type: ignore[arg-type]  # Ray builds one an actor
-            fn_constructor_args=(settings, origins, clips.index.num_frames),
+            fn_constructor_args=(settings, origins, clips.index.num_frames, clips.fit),
             compute=ActorPoolStrategy(size=place.actors),
             num_gpus=place.gpus,
             num_cpus=place.cpus,

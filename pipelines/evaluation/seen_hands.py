@@ -27,13 +27,14 @@ class SeenHands:
         return np.repeat(self.detected, 21, axis=1)
 
 
-def hand_tracker(model: bytes) -> HandTracker:
+def hand_tracker(model: bytes, clip_deadline_s: float) -> HandTracker:
     """What sees them; to be closed.
 
     Args:
         model: contents of MediaPipe's model file.
+        clip_deadline_s: seconds that one clip may take.
     """
-    return HandTracker(model, CONFIDENCE)
+    return HandTracker(model, CONFIDENCE, clip_deadline_s)
 
 
 def seen_hands(frames: NDArray[np.uint8], tracker: HandTracker) -> SeenHands:

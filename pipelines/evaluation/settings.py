@@ -156,9 +156,17 @@ class EvaluateSettings(Sampling):
     i3d: str | None = Field(None, description="Path of FVD's I3D network.")
     clip: str | None = Field(None, description="Path of the CLIP model's folder.")
     blip: str | None = Field(None, description="Path of the BLIP model's folder.")
-    egovlp: str | None = Field(None, description="Path of EgoVLP's weights.")
+    egovlp: str | None = Field(
+        None,
+        description="Path of EgoVLP's weights; for LEGO's figures on EPIC-KITCHENS those that "
+        "were fine-tuned there (epic_mir_plus), converted.",
+    )
     hand_model: str | None = Field(
         None, description="Path of hand_landmarker.task; found or downloaded by default."
+    )
+
+    clip_deadline_s: float = Field(
+        60.0, gt=0, description="Seconds that hand detection may take on one clip."
     )
 
     device: str | None = Field(None, description="Torch device; a GPU where there is one.")

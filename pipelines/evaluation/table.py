@@ -47,7 +47,8 @@ def estimates(
     """A method's figures on each subset, as each is done.
 
     Args:
-        scored, real: clip id -> scores of the method's clips, and of the real ones.
+        scored, real: clip id -> scores of the method's clips, and of the real ones; one object for
+            the real ones themselves.
         subsets: name -> clip ids; those without scores are left out.
     """
     for name, members in subsets.items():
@@ -77,7 +78,8 @@ def _estimate(
         made, truth = (
             np.stack([one[clip].features[kept] for clip in clips]) for one in (scored, real)
         )
-        return frechet_interval(made, truth, draws.distances, draws.seed)
+        # Drawn in pairs, a set's distance to itself is the same each time.
+        return frechet_interval(made, truth, 0 if scored is real else draws.distances, draws.seed)
     if not clips or any(column.key not in scored[clip].figures for clip in clips):
         return None
     values = np.array([scored[clip].figures[column.key] for clip in clips], np.float64)
@@ -94,6 +96,7 @@ class Efficiency:
         peak_memory_gb: the most of any process.
         device: and type that they were made by; several where it changed on the way.
         clips: that this was had from.
+        num_frames, height, width: of each clip as the networks made it.
     """
 
     parameters: int
@@ -101,6 +104,18 @@ class Efficiency:
     peak_memory_gb: float
     device: str
     clips: int
+    num_frames: int
+    height: int
+    width: int
+
+    @property
+    def frames(self) -> str:
+        """Number, height and width, such as `16 at 256x256`."""
+        return f"{self.num_frames} at {self.height}x{self.width}"
+
+    def figures(self) -> dict[str, float]:
+        """Name -> figure."""
+        return {key: value for key, value in vars(self).items() if key not in ("device", "clips")}
 
 
 def efficiency(urls: list[str]) -> Efficiency:
@@ -111,12 +126,16 @@ def efficiency(urls: list[str]) -> Efficiency:
     """
     with ThreadPoolExecutor(READERS) as readers:
         costs = list(readers.map(read_cost, urls))
+    alike = costs[0]  # in all but time, memory and place
     return Efficiency(
-        parameters=costs[0].parameters,
+        parameters=alike.parameters,
         seconds=float(np.median([cost.seconds for cost in costs])),
         peak_memory_gb=max(cost.peak_memory_gb for cost in costs),
         device="; ".join(sorted({cost.device for cost in costs})),
         clips=len(costs),
+        num_frames=alike.num_frames,
+        height=alike.height,
+        width=alike.width,
     )
 
 

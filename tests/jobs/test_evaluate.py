@@ -91,7 +91,9 @@ def test_a_dry_run_tells_what_would_be_done(run, data, tmp_path, capsys):
 def test_the_config_that_ships_has_the_papers_rows():
     config = str(Path(evaluate.__file__).parent / "configs" / "evaluate.yaml")
     line = ["--config", config, "--data", "data", "--output", "output"]
-    rows = load(EvaluateSettings, "evaluate", line).rows()
+    settings = load(EvaluateSettings, "evaluate", line)
+    assert settings.split is None, "EPIC-KITCHENS and Ego4D publish validation clips"
+    rows = settings.rows()
     ours = [(one.name, one.area) for one in rows if one.kind == "handi"]
     assert ("without mask", "frame") in ours and ("true masks", "true") in ours
     kinds = {one.kind for one in rows}

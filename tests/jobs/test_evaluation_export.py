@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import fsspec
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import jobs.evaluation.export
+import jobs.evaluation.release
 from handi_model.metrics.fidelity import mask_iou
 from handi_model.metrics.hand_error import hand_error
 from handi_model.metrics.smoothness import joint_jerk
@@ -28,9 +30,11 @@ from jobs.evaluation.release import clip_names, video_names
 from pipelines.dataset import read_rows, write_table
 from pipelines.evaluation.columns import COLUMNS
 from pipelines.evaluation.protocol import PROTOCOL
-from pipelines.evaluation.seen_hands import SeenHands
+from pipelines.evaluation.seen_hands import CONFIDENCE, SeenHands
+from pipelines.hands import DetectorError
 from pipelines.records import WRITTEN
 from pipelines.rendered import CLIPS
+from pipelines.settings import PreprocessSettings
 from pipelines.training_clips import TrainingClips, read_training_clips
 from tests.datasets import rendered_dataset
 
@@ -66,7 +70,7 @@ def eyes(clips):
     }
     nothing = SeenHands(np.zeros((FRAMES, 42, 2), np.float32), np.zeros((FRAMES, 2), bool))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jobs.evaluation.export, "hand_tracker", lambda model: io.BytesIO())
+        patch.setattr(jobs.evaluation.export, "hand_tracker", lambda *_: io.BytesIO())
         patch.setattr(
             jobs.evaluation.export,
             "seen_hands",
@@ -178,10 +182,17 @@ def test_benchmark_json_counts_clips_and_names_subsets(release):
     assert (said["height"], said["width"], said["pictures"]) == (64, 64, False)
     assert (said["split"], said["splits"]) == ("test", {"test": 3})
     assert said["sources"]["folder"]["clips"] == 3
-    assert said["detector"] == ["the renderer"]
     assert said["preprocessing"] == {"resolution": 64, "fit": "crop"}
     assert said["subsets"]["folder"] == said["clip_ids"] == IDS
     assert len(said["subsets"]["motion-intensive"]) == 1
+
+
+def test_benchmark_json_tells_what_the_released_joints_are_found_with(release, hand_model):
+    detector = json.loads((release / "benchmark.json").read_text())["detector"]
+    assert detector["mediapipe"] == version("mediapipe")
+    assert detector["model_sha256"] == hashlib.sha256(hand_model.read_bytes()).hexdigest()
+    assert detector["confidence"] == CONFIDENCE
+    assert "the renderer" not in str(detector)  # that found the data set's own joints
 
 
 def test_a_release_does_not_tell_where_videos_and_data_lie(release, data):
@@ -210,6 +221,104 @@ def test_keys_come_from_the_environment_too(data, tmp_path, monkeypatch):
     monkeypatch.setenv("HANDI_EXPORT_SPLIT", "train")
     export(["--data", data, "--output", str(tmp_path)])
     assert json.loads((tmp_path / "benchmark.json").read_text())["clip_ids"] == ["open_lid_1"]
+
+
+# Cut short
+
+
+@pytest.fixture
+def cut_short(monkeypatch):
+    """Call an export that ends as its second clip is sought, as if killed."""
+
+    def call(*arguments: str) -> None:
+        seen = jobs.evaluation.export.seen_hands
+        sought: list[bytes] = []
+
+        def see(frames: np.ndarray, tracker: object) -> SeenHands:
+            sought.append(frames.tobytes())
+            if len(sought) == 2:
+                raise KeyboardInterrupt
+            return seen(frames, tracker)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(jobs.evaluation.export, "seen_hands", see)
+            with pytest.raises(KeyboardInterrupt):
+                export([*arguments])
+
+    return call
+
+
+@pytest.fixture
+def sought(monkeypatch) -> list[bytes]:
+    """Frames of the clips that hands are sought on."""
+    seen = jobs.evaluation.export.seen_hands
+    found: list[bytes] = []
+
+    def see(frames: np.ndarray, tracker: object) -> SeenHands:
+        found.append(frames.tobytes())
+        return seen(frames, tracker)
+
+    monkeypatch.setattr(jobs.evaluation.export, "seen_hands", see)
+    return found
+
+
+def test_an_export_that_was_cut_short_goes_on(cut_short, sought, data, release, clips, tmp_path):
+    cut_short("--data", data, "--output", str(tmp_path))
+    assert not (tmp_path / "SHA256SUMS").exists()
+    sought.clear()
+    # Another deadline changes no joints.
+    export(["--data", data, "--output", str(tmp_path), "--clip-deadline-s", "90"])
+    assert sought == [frames.tobytes() for frames in clips.frames[1:]]
+    assert contents(tmp_path) == contents(release)
+
+
+def test_a_clip_whose_files_are_not_all_there_is_sought_anew(
+    cut_short, sought, data, release, clips, tmp_path
+):
+    cut_short("--data", data, "--output", str(tmp_path))
+    (tmp_path / "joints" / f"{IDS[0]}.npz").unlink()
+    sought.clear()
+    export(["--data", data, "--output", str(tmp_path)])
+    assert sought == [frames.tobytes() for frames in clips.frames]
+    assert contents(tmp_path) == contents(release)
+
+
+def test_joints_of_another_detector_are_not_taken(
+    cut_short, sought, data, release, tmp_path, monkeypatch
+):
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.evaluation.release, "CONFIDENCE", 0.9)
+        cut_short("--data", data, "--output", str(tmp_path))
+    sought.clear()
+    export(["--data", data, "--output", str(tmp_path)])
+    assert len(sought) == len(IDS)
+    assert contents(tmp_path) == contents(release)
+
+
+def test_joints_of_a_data_set_that_has_changed_are_not_taken(cut_short, sought, data, tmp_path):
+    own = shutil.copytree(data, tmp_path / "data")
+    out = str(tmp_path / "out")
+    cut_short("--data", str(own), "--output", out)
+    rows = read_rows(str(own), IDS)
+    for row in rows:
+        row["frames"] = row["frames"][::-1]
+    shutil.rmtree(own / "clips")
+    write_table(pa.Table.from_pylist(rows, WRITTEN), f"{own}/clips")
+    sought.clear()
+    export(["--data", str(own), "--output", out])
+    assert len(sought) == len(IDS)
+
+
+def test_the_detector_gets_the_deadline(data, tmp_path, monkeypatch):
+    given = []
+    monkeypatch.setattr(
+        jobs.evaluation.export,
+        "hand_tracker",
+        lambda model, clip_deadline_s: given.append(clip_deadline_s) or io.BytesIO(),
+    )
+    export(["--data", data, "--output", str(tmp_path), "--clip-deadline-s", "7.5"])
+    export(["--data", data, "--output", str(tmp_path)])
+    assert given == [7.5, PreprocessSettings.model_fields["clip_deadline_s"].default]
 
 
 # Names
@@ -252,6 +361,20 @@ def test_pictures_of_long_clips_stay_in_order_by_name():
 
 
 # Mistakes
+
+
+def test_a_clip_that_the_detector_does_not_finish_is_one_line(capsys, data, tmp_path, monkeypatch):
+    def hang(frames: np.ndarray, tracker: object) -> SeenHands:
+        raise DetectorError("DetectorHung", "too slow; raise --clip-deadline-s")
+
+    monkeypatch.setattr(jobs.evaluation.export, "seen_hands", hang)
+    line = refusal(capsys, "--data", data, "--output", str(tmp_path))
+    assert f"{IDS[0]} cannot be released" in line and "--clip-deadline-s" in line
+
+
+def test_a_deadline_of_no_time_is_refused(capsys, data, tmp_path):
+    line = refusal(capsys, "--data", data, "--output", str(tmp_path), "--clip-deadline-s", "0")
+    assert "clip" in line and "deadline" in line
 
 
 def test_no_such_data_is_one_line(capsys, tmp_path):

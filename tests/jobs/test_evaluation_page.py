@@ -56,7 +56,7 @@ def estimate(value: float, reach: float = math.nan) -> Estimate:
     return Estimate(value, value - reach, value + reach, len(CLIP_IDS))
 
 
-COST = Cost(1.0, 2.0, 3_000_000, "a core")
+COST = Cost(1.0, 2.0, 3_000_000, "a core", 16, 64, 64)
 MEASURED = {"ours": 3, "no mask": 3, "clips": 1, "real clip": 3, "still frame": 3}
 ESTIMATES = {
     "ours": {"hs_err": estimate(0.012, 0.002), "jerk": estimate(0.4)},
@@ -110,8 +110,8 @@ def evaluated(tmp_path_factory):
         estimates={"epic-kitchens": ESTIMATES},
         measured={"epic-kitchens": MEASURED},
         efficiency={
-            "ours": Efficiency(3_000_000, 1.25, 2.0, "a core", 3),
-            "no mask": Efficiency(3_000_000, 1.5, 2.0, "a core", 1),
+            "ours": Efficiency(3_000_000, 1.25, 2.0, "a core", 3, FRAMES, 64, 64),
+            "no mask": Efficiency(3_000_000, 1.5, 2.0, "a core", 1, FRAMES, 64, 64),
         },
         frames=FRAMES,
         side=64,
@@ -263,6 +263,24 @@ def test_the_papers_own_numbers_stand_apart_and_are_said_not_to_be_measured_here
     for block in apart:
         measured = measured.replace(block, "")
     assert "0.01512" not in measured
+
+
+def costs_of(html: str) -> dict[str, str]:
+    """Method -> its row of the efficiency table."""
+    part = html.split("<h3>Efficiency ")[1].split('<div class="paper">')[0]
+    return dict(re.findall(r'<tr><th scope="row">([^<]*)</th>(.*)</tr>', part))
+
+
+def test_times_stand_beside_the_frames_that_were_made_and_compete_among_the_same_alone(evaluated):
+    result, *others = evaluated
+    rows = costs_of(write_page(result, *others).decode())
+    assert rows["ours"].startswith('<td class="number">4 at 64x64</td>')
+    assert "<b>1.25</b>" in rows["ours"]
+    larger = replace(result.efficiency["no mask"], num_frames=49, height=480, width=720)
+    unlike = {**result.efficiency, "no mask": larger}
+    rows = costs_of(write_page(replace(result, efficiency=unlike), *others).decode())
+    assert ">49 at 480x720<" in rows["no mask"] and ">1.25<" in rows["ours"]
+    assert "<b>" not in rows["ours"] + rows["no mask"]
 
 
 def moved(pixels: int) -> np.ndarray:

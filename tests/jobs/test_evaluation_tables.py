@@ -31,7 +31,10 @@ def result() -> Result:
             "epic-kitchens": {"ours": WHOLE, "baseline, large": LACKING},
             "motion-intensive": {"ours": WHOLE, "baseline, large": {}},
         },
-        efficiency={"ours": Efficiency(6_300_000, 2.5, 0.75, "a core, float32", 4)},
+        efficiency={
+            "ours": Efficiency(6_300_000, 2.5, 0.75, "a core, float32", 4, 16, 64, 64),
+            "baseline, large": Efficiency(7, 9.0, 1.0, "a core, float32", 4, 49, 480, 720),
+        },
         measured={
             "epic-kitchens": {"ours": 4, "baseline, large": 4},
             "motion-intensive": {"ours": 1, "baseline, large": 0},
@@ -111,10 +114,16 @@ def test_the_notes_say_what_is_missing_and_why(result):
     assert any("FVD of 16 frames" in note and "64x64" in note for note in said)
 
 
-def test_the_efficiency_table_names_parameters_seconds_and_memory(result):
-    (row,) = (row for row in rows_of(markdown(result), "ours") if row[1].endswith("M"))
-    assert row == ["ours", "6.3 M", "2.50", "0.75", "a core, float32", "4"]
-    assert "3,674.0 M" in markdown(result) and "8.64" in markdown(result)
+def test_the_efficiency_table_names_parameters_frames_seconds_and_memory(result):
+    def cost_of(method: str) -> list[str]:
+        (row,) = (row for row in rows_of(markdown(result), method) if row[1].endswith("M"))
+        return row
+
+    assert cost_of("ours") == [
+        *("ours", "6.3 M", "16 at 64x64", "2.50", "0.75", "a core, float32", "4")
+    ]
+    assert cost_of("baseline, large")[2] == "49 at 480x720"
+    assert cost_of("*the paper's method*")[1:4] == ["3,674.0 M", "16", "8.64"]
 
 
 def test_the_csv_tells_measured_from_published(result):
@@ -122,10 +131,28 @@ def test_the_csv_tells_measured_from_published(result):
     ours = [row for row in rows if row["method"] == "ours" and row["subset"] == "epic-kitchens"]
     assert {row["metric"] for row in ours} == set(BY_KEY)
     assert {row["source"] for row in ours} == {"measured"} and ours[0]["clips"] == "4"
-    paper = [row for row in rows if row["source"] == "paper"]
+    paper = [row for row in rows if row["source"] == "paper" and row["subset"] != "efficiency"]
     assert len(paper) == 8 * (10 + 5)
     blank = [row for row in rows if row["method"] == "baseline, large" and not row["value"]]
     assert [row["metric"] for row in blank] == ["hs_err"]
+
+
+def test_the_csv_has_the_efficiency_table_too(result):
+    rows = list(csv.DictReader(as_csv(result).decode().splitlines()))
+    found: dict[tuple[str, str], dict[str, float]] = {}
+    for row in rows:
+        if row["subset"] == "efficiency":
+            kept = found.setdefault((row["source"], row["method"]), {})
+            kept[row["metric"]] = float(row["value"])
+            assert row["low"] == row["high"] == ""
+            assert row["clips"] == ("4" if row["source"] == "measured" else "")
+    cost = {"parameters": 6.3e6, "seconds": 2.5, "peak_memory_gb": 0.75}
+    size = {"num_frames": 16, "height": 64, "width": 64}
+    assert found["measured", "ours"] == cost | size
+    own = {"parameters": 3.674e9, "seconds": 8.64, "num_frames": 16}
+    assert found["paper", "the paper's method"] == own
+    nothing_made = Result(**{**vars(result), "efficiency": {}})
+    assert b"efficiency" not in as_csv(nothing_made)
 
 
 def test_metrics_json_is_json_and_mlflow_gets_finite_numbers(result):
@@ -134,5 +161,7 @@ def test_metrics_json_is_json_and_mlflow_gets_finite_numbers(result):
     assert found["estimates"]["epic-kitchens"]["baseline, large"]["hs_err"]["value"] is None
     numbers = result.numbers()
     assert numbers["epic-kitchens/ours/fid"] == 0.5
+    assert numbers["efficiency/ours/seconds"] == 2.5
+    assert numbers["efficiency/baseline-large/num_frames"] == 49
     assert "epic-kitchens/baseline-large/hs_err" not in numbers
     assert all(math.isfinite(number) for number in numbers.values())

@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from pipelines.handedness import assign_slots, interpolate
-from pipelines.hands import Hand
+from pipelines.handedness import Hand, assign_slots, interpolate
 
 
 def hand(x: float, y: float, right: float, size: float = 0.2) -> Hand:

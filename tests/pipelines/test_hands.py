@@ -4,7 +4,8 @@ import time
 import numpy as np
 import pytest
 
-from pipelines.hands import ATTEMPTS, DetectorError, Hand, HandTracker
+from pipelines.handedness import Hand
+from pipelines.hands import ATTEMPTS, DetectorError, HandTracker
 
 FRAMES = np.zeros((3, 32, 48, 3), np.uint8)
 

@@ -119,6 +119,9 @@ def test_each_pipeline_runs_at_its_own_size_and_length(
         (given,) = calls(method, task, monkeypatch)
         assert (given["height"], given["width"], given["num_frames"]) == expected
         assert given["image"].size == (expected[1], expected[0])
+        made = method(task)
+        assert made.generated == (expected[2], *expected[:2])
+        assert made.frames.shape[:3] != made.generated
     method = open_i2vgen_xl(str(i2vgen_xl), *CPU)
     assert (method.height, method.width, method.num_frames) == (704, 1280, 16)
 

@@ -10,7 +10,8 @@ from ai_edge_litert.interpreter import Interpreter
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from handi_model.hands import HandDetector
-from pipelines.hands import Hand, HandTracker
+from pipelines.handedness import Hand
+from pipelines.hands import HandTracker
 from pipelines.records import Clip
 from pipelines.video import decode_clips
 

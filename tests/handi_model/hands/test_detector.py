@@ -8,7 +8,7 @@ import torch
 from handi_model.hands import HandDetector, regions_from_joints
 from handi_model.hands.detector import right_comes_first
 from handi_model.hands.model_files import ModelFileError
-from pipelines.hands import Hand
+from pipelines.handedness import Hand
 from pipelines.rendered import CLIPS
 from tests.handi_model.hands.conftest import NeverWaiting, disagreement, sampled
 

@@ -10,24 +10,25 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from transformers import BertTokenizer, DistilBertConfig, DistilBertModel
 
-from handi_model.metrics.egovlp import FRAMES, EgoVlp, convert, egovlp_score, main, sampled
+from handi_model.metrics.egovlp import EgoVlp, convert, egovlp_score, main, sampled
 from handi_model.metrics.egovlp_network import EgoVlpNetwork, SpaceTimeTransformer
 from handi_model.metrics.weights import WeightsError
 
 WIDTH, HEADS, PATCH, SIDE, JOINT = 128, 2, 8, 2, 5
+FRAMES = 4
 SIZE = PATCH * SIDE
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "open", "the", "drawer", "cut", "onion"]
 
 
 @pytest.fixture(scope="module")
 def weights():
-    """Random weights of a small EgoVLP, by the published names; it can take 6 frames."""
+    """Random weights of a small EgoVLP, by the published names."""
     torch.manual_seed(0)
     text = DistilBertModel(
         DistilBertConfig(vocab_size=len(WORDS), dim=64, n_heads=1, n_layers=2, hidden_dim=32)
     )
     video = SpaceTimeTransformer(
-        width=WIDTH, hidden=48, depth=2, patch=PATCH, patches=SIDE**2, frames=6
+        width=WIDTH, hidden=48, depth=2, patch=PATCH, patches=SIDE**2, frames=FRAMES
     )
     network = EgoVlpNetwork(video, text, WIDTH, JOINT)
     return {
@@ -168,20 +169,34 @@ def test_a_clip_against_itself_scores_one_and_against_its_reverse_less(egovlp, c
     assert egovlp_score(egovlp(clip), egovlp(clip[::-1].copy())) < 0.9999
 
 
-@given(st.integers(1, 64))
-def test_frames_are_the_middles_of_even_parts_of_any_clip(length):
-    frames = sampled(length)
-    assert len(frames) == FRAMES
+@given(st.integers(1, 64), st.sampled_from([4, 16]))
+def test_frames_are_the_middles_of_even_parts_of_any_clip(length, count):
+    frames = sampled(length, count)
+    assert len(frames) == count
     assert frames == sorted(frames)
     assert frames[0] >= 0 and frames[-1] < length
-    assert frames[0] == (length // min(FRAMES, length) - 1) // 2
+    assert frames[0] == (length // min(count, length) - 1) // 2
 
 
 def test_frames_of_clips_by_hand():
-    assert sampled(16) == [1, 5, 9, 13]
-    assert sampled(4) == [0, 1, 2, 3]
-    assert sampled(2) == [0, 1, 1, 1]
-    assert sampled(1) == [0, 0, 0, 0]
+    assert sampled(16, 4) == [1, 5, 9, 13]
+    assert sampled(4, 4) == [0, 1, 2, 3]
+    assert sampled(2, 4) == [0, 1, 1, 1]
+    assert sampled(1, 4) == [0, 0, 0, 0]
+    assert sampled(16, 16) == list(range(16))
+
+
+def test_weights_with_places_for_more_frames_see_more_of_a_clip(weights, tmp_path, clip):
+    """As those have that were fine-tuned on EPIC-KITCHENS."""
+    name = "video_model.temporal_embed"
+    more = torch.cat([weights[name], torch.randn(1, 16 - FRAMES, WIDTH)], dim=1)
+    save_file({**weights, name: more}, tmp_path / "more.safetensors")
+    egovlp = EgoVlp.load(str(tmp_path / "more.safetensors"))
+    assert egovlp.frames == 16
+    long = np.repeat(clip, 4, axis=0)
+    changed = long.copy()
+    changed[3] = 0  # not among the four that others see
+    assert not np.array_equal(egovlp(long), egovlp(changed))
 
 
 def test_of_a_long_clip_only_the_sampled_frames_count(egovlp, clip):

@@ -53,6 +53,11 @@ def no_network(monkeypatch, tmp_path):
     )
 
 
+def published(folder):
+    """CLIP, were this its file."""
+    return replace(CLIP, sha256=sha256(folder / "model.safetensors"))
+
+
 def test_a_folder_is_loaded_frozen_and_in_float32(folder):
     model, tokenizer, _ = load_hub_model(CLIP, CLIPModel, str(folder))
     assert not model.training
@@ -93,7 +98,14 @@ def test_a_whole_snapshot_in_the_cache_needs_no_network(folder, monkeypatch):
         return str(folder)
 
     monkeypatch.setattr(hub_models, "snapshot_download", cached)
-    assert load_hub_model(CLIP, CLIPModel)[2].path == str(folder)
+    assert load_hub_model(published(folder), CLIPModel)[2].path == str(folder)
+
+
+def test_a_damaged_file_in_the_cache_is_refused_unless_its_folder_is_named(folder, monkeypatch):
+    monkeypatch.setattr(hub_models, "snapshot_download", lambda *a, **o: str(folder))
+    with pytest.raises(WeightsError, match=r"has SHA-256 \w{16}.*--clip"):
+        load_hub_model(CLIP, CLIPModel)
+    assert load_hub_model(CLIP, CLIPModel, str(folder))[2].path == str(folder)
 
 
 def test_a_snapshot_without_weights_is_completed_from_the_hub(folder, monkeypatch, tmp_path):
@@ -103,7 +115,7 @@ def test_a_snapshot_without_weights_is_completed_from_the_hub(folder, monkeypatc
         "snapshot_download",
         lambda *a, local_files_only, **o: str(tmp_path if local_files_only else folder),
     )
-    assert load_hub_model(CLIP, CLIPModel)[2].path == str(folder)
+    assert load_hub_model(published(folder), CLIPModel)[2].path == str(folder)
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):

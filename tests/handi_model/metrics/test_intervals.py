@@ -96,6 +96,12 @@ def test_the_frechet_interval_ends_at_zero():
     assert 0 <= near.low <= near.value <= near.high
 
 
+def test_without_draws_the_interval_has_no_width():
+    features = np.random.default_rng(0).normal(size=(4, 3, 2))
+    found = frechet_interval(features, features, 0, 0)
+    assert found.low == found.value == found.high == pytest.approx(0, abs=1e-9)
+
+
 def test_the_same_seed_gives_the_same_interval_and_another_one_another():
     made, real = clips(12, 2, 4, 0), clips(12, 2, 4, 1)
     means = [mean_interval(made[:, 0, 0], 50, seed) for seed in (7, 7, 8)]

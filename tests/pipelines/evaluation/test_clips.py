@@ -1,3 +1,4 @@
+import json
 import math
 from pathlib import Path
 
@@ -67,6 +68,24 @@ def test_test_clips_are_taken_else_validation_clips_else_all(tmp_path, splits, c
     assert found.index.clip_ids == chosen
     assert found.split == split
     assert len(found) == len(chosen)
+
+
+def test_each_source_gives_the_split_that_it_has(tmp_path):
+    """EPIC-KITCHENS' test annotations are not published: its validation clips are taken."""
+    rows = of("train", "validation", "test", "validation")
+    for row, dataset in zip(rows, ["epic-kitchens"] * 2 + ["ego4d"] * 2, strict=True):
+        row["dataset"] = dataset
+    found = read_evaluation_set(write(tmp_path, *rows), None, None)
+    assert found.index.clip_ids == ["c001", "c002"]
+    assert found.split == "test, validation"
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_clips_were_made_square_as_their_preprocessing_says(tmp_path, fit):
+    data = write(tmp_path, *of("test"))
+    assert read_evaluation_set(data, None, None).fit == "crop"
+    (tmp_path / "settings.json").write_text(json.dumps({"fit": fit}))
+    assert read_evaluation_set(data, None, None).fit == fit
 
 
 def test_a_split_that_is_named_is_taken(tmp_path):

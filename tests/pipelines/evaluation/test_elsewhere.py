@@ -11,7 +11,7 @@ from pipelines.evaluation.made_files import Cost, write_made
 from pipelines.frames import encode_mask
 from tests.videos import frame_number, numbered_frame, numbered_video, write_video
 
-COST = Cost(1.0, 1.0, 1, "cpu")
+COST = Cost(1.0, 1.0, 1, "cpu", 16, 64, 64)
 
 
 def numbers(made: Made) -> list[int]:
@@ -222,6 +222,12 @@ def test_of_frames_that_are_not_square_the_middle_is_kept(tmp_path, height, widt
         frames[:, top + y : top + y + 32, left + x : left + x + 32] for y in (0, 1) for x in (0, 1)
     ]
     assert any(np.array_equal(found, one) for one in candidates)
+
+
+def test_beside_padded_clips_the_whole_frame_is_padded(tmp_path):
+    np.savez(tmp_path / "clip.npz", frames=np.full((2, 16, 32, 3), 200, np.uint8))
+    found = read_elsewhere(str(tmp_path / "clip.npz"), 2, 32, "pad").frames
+    assert (found[:, 8:24] == 200).all() and not found[:, :8].any() and not found[:, 24:].any()
 
 
 def test_frames_of_another_size_are_resized(tmp_path):

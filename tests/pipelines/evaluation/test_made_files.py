@@ -1,3 +1,5 @@
+from unittest.mock import Mock
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -5,6 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from handi_model.baselines.method import Made
+from pipelines.evaluation import generate
+from pipelines.evaluation.clips import RealClip
 from pipelines.evaluation.made_files import (
     Cost,
     made_url,
@@ -12,9 +16,19 @@ from pipelines.evaluation.made_files import (
     read_made,
     write_made,
 )
+from pipelines.evaluation.plan import Planned
+from pipelines.evaluation.settings import EvaluateSettings, MethodSettings
 from pipelines.storage import exists, read_bytes
 
-COST = Cost(seconds=1.5, peak_memory_gb=0.25, parameters=123456789, device="cpu")
+COST = Cost(
+    seconds=1.5,
+    peak_memory_gb=0.25,
+    parameters=123456789,
+    device="cpu",
+    num_frames=49,
+    height=480,
+    width=720,
+)
 
 
 def made(frames: np.ndarray, area: bool = True) -> Made:
@@ -63,6 +77,22 @@ def test_a_method_without_an_area_says_nothing_of_one(tmp_path):
 def test_the_cost_comes_back(tmp_path):
     write_made(str(tmp_path), "clip", made(np.zeros((2, 16, 16, 3), np.uint8)), COST, fps=8)
     assert read_cost(str(tmp_path / "clip.npz")) == COST
+
+
+@pytest.mark.parametrize("generated", [None, (49, 480, 720)])
+def test_the_cost_tells_what_the_networks_made(tmp_path, monkeypatch, generated):
+    frames = np.zeros((2, 16, 32, 3), np.uint8)
+    method = Mock(parameters=7, return_value=Made(frames, None, None, generated))
+    monkeypatch.setattr(generate, "open_method", lambda *_, **__: method)
+    real = RealClip("clip", "open lid", frames, np.ones((16, 32), bool))
+    monkeypatch.setattr(generate, "real_clip", lambda _: real)
+    monkeypatch.setattr(generate, "one_thread", lambda: None)  # of this process
+    theirs = MethodSettings(name="theirs", kind="cogvideox", model="someone/model")
+    asked = EvaluateSettings(data="data", output=str(tmp_path), device="cpu")
+    worker = generate.Generator(Planned(theirs, "theirs", str(tmp_path), {}), asked)
+    assert worker({"clip_id": "clip"})["problem"] == ""
+    found = read_cost(str(tmp_path / "clip.npz"))
+    assert (found.num_frames, found.height, found.width) == (generated or (2, 16, 32))
 
 
 def test_a_clip_id_with_slashes_lies_in_folders_beside_its_video(tmp_path):

@@ -10,7 +10,7 @@ from pipelines.clip_index import ClipIndex
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.figures import Scores, write_scores
 from pipelines.evaluation.made_files import Cost, made_url, write_made
-from pipelines.evaluation.plan import Planned, plan
+from pipelines.evaluation.plan import Planned, finished, plan
 from pipelines.evaluation.settings import EvaluateSettings
 from pipelines.evaluation.views import SeenHands
 from pipelines.frames import encode_mask
@@ -62,7 +62,7 @@ def touch(path: Path, data: bytes) -> None:
 
 def make(one: Planned, clip_id: str) -> None:
     made = Made(np.zeros((2, 16, 16, 3), np.uint8), None, None)
-    write_made(one.made, clip_id, made, Cost(1.0, 1.0, 1, "cpu"), fps=8)
+    write_made(one.made, clip_id, made, Cost(1.0, 1.0, 1, "cpu", 16, 64, 64), fps=8)
 
 
 def score(folder: str, clip_id: str) -> None:
@@ -81,6 +81,15 @@ def test_what_is_made_is_not_made_again(tmp_path):
     make(ours, "of another data set")
     assert ours.to_make(clips()) == [0, 2]
     assert [Path(url).name for url in ours.done(clips())] == ["2.npz"]
+
+
+def test_a_storage_that_does_not_answer_is_one_line(monkeypatch):
+    def away(*_):
+        raise OSError("Connect timeout on endpoint URL")
+
+    monkeypatch.setattr("pipelines.evaluation.plan.find", away)
+    with pytest.raises(ValueError, match=r"^output: \S+ cannot be read: .*timeout"):
+        finished("memory://eval/generated/ours")
 
 
 def test_a_clip_of_which_only_the_video_is_there_is_made_again(tmp_path):

@@ -178,10 +178,17 @@ def test_the_worst_hs_err_comes_first_and_those_without_one_last():
 
 
 def test_efficiency_is_the_median_time_and_the_most_memory(tmp_path):
-    costs = [Cost(1.0, 2.0, 7, "b"), Cost(9.0, 5.0, 7, "a"), Cost(2.0, 3.0, 7, "a")]
+    size = (49, 480, 720)
+    costs = [
+        Cost(seconds, memory, 7, device, *size)
+        for seconds, memory, device in ((1.0, 2.0, "b"), (9.0, 5.0, "a"), (2.0, 3.0, "a"))
+    ]
     made = Made(np.zeros((2, 16, 16, 3), np.uint8), None, None)
     for number, cost in enumerate(costs):
         write_made(str(tmp_path), str(number), made, cost, fps=8)
     found = efficiency([str(tmp_path / f"{number}.npz") for number in range(3)])
     assert (found.seconds, found.peak_memory_gb, found.parameters, found.clips) == (2, 5, 7, 3)
     assert found.device == "a; b"
+    assert found.frames == "49 at 480x720"
+    cost = {"parameters": 7, "seconds": 2, "peak_memory_gb": 5}
+    assert found.figures() == cost | {"num_frames": 49, "height": 480, "width": 720}

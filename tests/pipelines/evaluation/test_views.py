@@ -3,7 +3,7 @@ import pytest
 
 from handi_model.metrics.locality import area_square
 from pipelines.evaluation.views import OncePerFrame, view
-from pipelines.hands import Hand
+from pipelines.handedness import Hand
 
 LENGTH, SIDE = 4, 32
 
