@@ -7,8 +7,6 @@ BIN := $(VENV)/bin
 DEMO_MODEL := out/demo/run/model
 MODEL ?= $(DEMO_MODEL)
 
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
-
 .PHONY: demo overfit serve test test-slow lint constraints rendered clean
 
 demo: $(VENV)/.installed-model ## preprocess, encode, train and generate with what ships; one page shows it
@@ -25,10 +23,11 @@ $(DEMO_MODEL)/model_index.json:
 	$(MAKE) demo
 
 test: $(VENV)/.installed-dev
-	$(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --no-loadscope-reorder
 
+# TESTS limits them to some files. One after the other: they wait for what a busy machine brings late.
 test-slow: $(VENV)/.installed-browser ## end to end: an hour of video, faults, the service in a browser
-	$(PYTEST) -m slow
+	$(BIN)/python -m pytest -m slow $(TESTS)
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -216,7 +216,7 @@ def test_a_running_job_that_is_deleted_stops(service):
     with busy(service) as runs:
         pass
     assert finished(service, post(service).json()["id"])["status"] == "completed"
-    time.sleep(EXPORT_S)
+    until(lambda: batches(service) > before)
     assert batches(service) == before + 1, "that of the deleted job was never finished"
     assert forgotten(service, runs)
 
