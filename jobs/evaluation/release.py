@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
-import json
 import zipfile
 from collections import Counter
 from collections.abc import Iterable
@@ -27,7 +26,7 @@ from pipelines.evaluation.clips import EvaluationSet, check_clip_id
 from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.seen_hands import CONFIDENCE, SeenHands
 from pipelines.frames import encode_mask
-from pipelines.storage import exists, join, read_bytes
+from pipelines.storage import join
 
 NAME = "HANDI evaluation set"
 SOURCES = {
@@ -122,7 +121,6 @@ def describe(clips: EvaluationSet, hand_model: Path, pictures: bool) -> dict[str
         hand_model: MediaPipe's model file, with which the joints are found.
     """
     index = clips.index
-    settings = join(index.data, "settings.json")
     sources = {}
     for name, count in sorted(Counter(clips.datasets).items()):
         where, licence = SOURCES.get(name, UNKNOWN_SOURCE)
@@ -145,7 +143,7 @@ def describe(clips: EvaluationSet, hand_model: Path, pictures: bool) -> dict[str
         "sources": sources,
         "licence": LICENCE,
         "detector": _detector(hand_model),
-        "preprocessing": json.loads(read_bytes(settings)) if exists(settings) else None,
+        "preprocessing": clips.preprocessing,
         "clip_ids": index.clip_ids,
         "subsets": {
             name: [index.clip_ids[i] for i in members] for name, members in clips.subsets().items()

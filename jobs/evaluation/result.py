@@ -11,6 +11,7 @@ from tqdm import tqdm
 from handi_model.metrics.intervals import CONFIDENCE
 from jobs.fit_report import as_json
 from pipelines.evaluation.clips import EvaluationSet
+from pipelines.evaluation.figures import Scores
 from pipelines.evaluation.networks import Origins
 from pipelines.evaluation.plan import Planned, finished
 from pipelines.evaluation.protocol import PROTOCOL
@@ -87,11 +88,14 @@ def measured(
     draws = Draws(settings.bootstrap, settings.frechet_bootstrap, settings.seed)
     folders = {one.method.name: join(scores, one.key) for one in planned}
     (real_folder,) = (folders[one.method.name] for one in planned if one.method.kind == "real")
-    real = read_all(real_folder, sorted(finished(real_folder) & {*ids}))
+
+    def read(folder: str) -> dict[str, Scores]:
+        return read_all(folder, sorted(finished(folder) & {*ids}))
+
+    real = read(real_folder)
     with tqdm(total=len(folders) * len(subsets), unit="row", desc="tables", mininterval=1.0) as bar:
         for method, folder in folders.items():
-            there = sorted(finished(folder) & {*ids})
-            scored = real if folder == real_folder else read_all(folder, there)
+            scored = real if folder == real_folder else read(folder)
             for subset, row in estimates(scored, real, subsets, draws):
                 found[subset][method] = row
                 counts[subset][method] = len(scored.keys() & {*subsets[subset]})

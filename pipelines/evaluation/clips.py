@@ -34,17 +34,22 @@ class EvaluationSet:
         datasets: where each is from, such as `epic-kitchens`.
         mask_areas: (C,) shares of the frame.
         split: that they are of, or several; empty for clips that have none.
-        fit: how preprocessing made frames square.
+        preprocessing: the settings that it left with the clips; None where there are none.
     """
 
     index: ClipIndex
     datasets: list[str]
     mask_areas: NDArray[np.float64]
     split: str
-    fit: FitMode = "crop"
+    preprocessing: dict[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.index.clip_ids)
+
+    @property
+    def fit(self) -> FitMode:
+        """How frames were made square."""
+        return "pad" if (self.preprocessing or {}).get("fit") == "pad" else "crop"
 
     def subsets(self) -> dict[str, list[int]]:
         """What there is a table of -> its clips: each data set, then the motion-intensive ones."""
@@ -105,6 +110,7 @@ def read_evaluation_set(data: str, split: str | None, limit: int | None) -> Eval
         chosen = [chosen[int(i)] for i in np.linspace(0, len(chosen) - 1, limit)]
     for i in chosen:
         check_clip_id(index.clip_ids[i])
+    settings = join(data, SETTINGS_FILE)
     areas = [said[index.clip_ids[i]]["mask_area"] for i in chosen]
     return EvaluationSet(
         replace(
@@ -117,20 +123,13 @@ def read_evaluation_set(data: str, split: str | None, limit: int | None) -> Eval
         [datasets[i] for i in chosen],
         np.array(areas, np.float64),
         ", ".join(sorted({*wanted.values()} - {""})),
-        _fit(data),
+        json.loads(read_bytes(settings)) if exists(settings) else None,
     )
 
 
 def _usual(splits: set[str]) -> str:
     """What is evaluated of a source with these splits; empty for all of it."""
     return next((name for name in SPLITS if name in splits), "")
-
-
-def _fit(data: str) -> FitMode:
-    """How preprocessing made frames square, as the settings tell that it left with the clips."""
-    url = join(data, SETTINGS_FILE)
-    told = json.loads(read_bytes(url)) if exists(url) else {}
-    return "pad" if told.get("fit") == "pad" else "crop"
 
 
 def check_clip_id(clip_id: str) -> None:
