@@ -1,0 +1,197 @@
+"""One job at a time writes an output: a lease that lies in the output itself.
+
+Each job that wants an output writes a lease file of its own there and looks at those of others.
+Whoever sees another one that is alive withdraws, so that of two that start at one moment never both
+go on. A lease is alive as long as its heartbeat is; of a process on this machine it is also known
+whether it still runs. No storage needs to have locks for that, only to list what was written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import psutil
+from fsspec.core import url_to_fs
+
+from pipelines.records import one_line
+from pipelines.storage import join, read_bytes, remove, write_bytes
+
+PREFIX = ".lease-"
+HEARTBEAT_S = 10.0
+"""Between two heartbeats; a lease is a small file."""
+STALE_S = 60.0
+"""A lease whose heartbeat is older has lapsed; a storage that was away shortly does not matter."""
+CLOCK_STEP_S = 60.0
+"""By which a correction of the clock may move the start of a process that still runs."""
+ATTEMPTS = 5
+"""Of jobs that start at one moment and make way for each other."""
+
+
+class OutputHeld(ValueError):
+    """Another job writes this output; the message is one line that says which."""
+
+
+@dataclass(frozen=True)
+class Lease:
+    """Attributes:
+    job: name of the job.
+    host, boot, namespace: the machine, its start, and the process namespace that `pid` counts in.
+    pid, process_started: which process, even where numbers are used again; seconds since the epoch.
+    since, heartbeat: seconds since the epoch.
+    """
+
+    id: str
+    job: str
+    host: str
+    boot: str
+    namespace: str
+    pid: int
+    process_started: float
+    since: float
+    heartbeat: float
+
+
+@contextmanager
+def held_output(url: str, job: str) -> Iterator[None]:
+    """Hold an output while the block runs.
+
+    Where the lease is taken over by another job meanwhile (this one did not reach the storage for
+    longer than `STALE_S`), the process gets a SIGTERM: it must not write on.
+
+    Args:
+        url: of a folder that can be written.
+        job: name of the job, for whoever is refused.
+
+    Raises:
+        OutputHeld: if another job holds it.
+    """
+    lease = _acquire(url, job)
+    over = threading.Event()
+    keeper = threading.Thread(target=_keep, args=(url, lease, over), daemon=True)
+    keeper.start()
+    try:
+        yield
+    finally:
+        over.set()
+        keeper.join(HEARTBEAT_S)
+        with suppress(Exception):  # a storage that is away: the lease lapses by itself
+            remove(_file(url, lease.id))
+
+
+def _acquire(url: str, job: str) -> Lease:
+    for attempt in range(ATTEMPTS):
+        lease = _own(job)
+        _write(url, lease)
+        others = _alive(url, lease)
+        if not others:
+            return lease
+        remove(_file(url, lease.id))
+        holder = min(others, key=lambda other: other.since)
+        began_together = lease.since - holder.since < HEARTBEAT_S
+        if not began_together or attempt == ATTEMPTS - 1:
+            break
+        time.sleep(random.uniform(0.2, 2.0))
+    now = time.time()
+    raise OutputHeld(
+        f"output: {url} is being written by {holder.job} (process {holder.pid} on {holder.host}, "
+        f"for {now - holder.since:.0f} s, last heartbeat {now - holder.heartbeat:.0f} s ago); wait "
+        f"for it, stop it, or choose another output; its lease lapses {STALE_S:.0f} s after its "
+        "last heartbeat"
+    )
+
+
+def _own(job: str) -> Lease:
+    now = time.time()
+    return Lease(
+        id=uuid.uuid4().hex,
+        job=job,
+        pid=os.getpid(),
+        process_started=psutil.Process().create_time(),
+        since=now,
+        heartbeat=now,
+        **_machine(),
+    )
+
+
+def _machine() -> dict[str, str]:
+    boot = namespace = ""
+    with suppress(OSError):  # of Linux; elsewhere the host's name has to do
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        namespace = os.readlink("/proc/self/ns/pid")
+    return {"host": socket.gethostname(), "boot": boot, "namespace": namespace}
+
+
+def _alive(url: str, own: Lease) -> list[Lease]:
+    """The leases of others that hold; what has lapsed is cleared away."""
+    fs, path = url_to_fs(url)
+    fs.invalidate_cache()
+    others = []
+    for name in fs.ls(path, detail=False):
+        file = name.rsplit("/", 1)[-1]
+        if not file.startswith(PREFIX) or file == f"{PREFIX}{own.id}.json":
+            continue
+        try:
+            other = Lease(**json.loads(fs.cat_file(name)))
+        except FileNotFoundError:
+            continue  # given back meanwhile
+        except (ValueError, TypeError):
+            remove(join(url, file))  # nothing that such a job wrote
+            continue
+        if _has_lapsed(other):
+            remove(join(url, file))
+        else:
+            others.append(other)
+    return others
+
+
+def _has_lapsed(lease: Lease) -> bool:
+    here = _machine()
+    if all(getattr(lease, name) == value for name, value in here.items()):
+        try:
+            started = psutil.Process(lease.pid).create_time()
+        except psutil.NoSuchProcess:
+            return True
+        return abs(started - lease.process_started) > CLOCK_STEP_S
+    return time.time() - lease.heartbeat > STALE_S
+
+
+def _keep(url: str, lease: Lease, over: threading.Event) -> None:
+    """Renew the lease until the job is over."""
+    while not over.wait(HEARTBEAT_S):
+        try:
+            read_bytes(_file(url, lease.id))
+        except FileNotFoundError:
+            print(
+                f"error: output: the lease of {url} was taken over: this job did not reach the "
+                f"storage for more than {STALE_S:.0f} s",
+                file=sys.stderr,
+            )
+            os.kill(os.getpid(), signal.SIGTERM)
+            return
+        except Exception:
+            continue  # away: tried again with the next heartbeat
+        with suppress(Exception):
+            _write(url, replace(lease, heartbeat=time.time()))
+
+
+def _write(url: str, lease: Lease) -> None:
+    try:
+        write_bytes(_file(url, lease.id), json.dumps(asdict(lease)).encode())
+    except Exception as error:  # each storage has its own
+        raise ValueError(f"output: {url} cannot be written: {one_line(error)}") from None
+
+
+def _file(url: str, lease_id: str) -> str:
+    return join(url, f"{PREFIX}{lease_id}.json")
