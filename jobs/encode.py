@@ -20,7 +20,7 @@ from pipelines.cluster import join_cluster, quiet_ray_data
 from pipelines.encode import encode, to_encode
 from pipelines.latents import latents_folder, open_latents
 from pipelines.models import open_pipeline
-from pipelines.storage import absolute
+from pipelines.places import ModelPlace, Url
 
 
 class EncodeSettings(BaseModel):
@@ -28,9 +28,13 @@ class EncodeSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    data: str = Field(description="URL of the output of jobs/preprocess.py.")
-    model: str = Field("tiny", description="As in training: a preset, or a saved pipeline's URL.")
-    checkpoint: str | None = Field(None, description="As in training: what `base` starts from.")
+    data: Url = Field(description="URL of the output of jobs/preprocess.py.")
+    model: ModelPlace = Field(
+        "tiny", description="As in training: a preset, or a saved pipeline's URL."
+    )
+    checkpoint: ModelPlace | None = Field(
+        None, description="As in training: what `base` starts from."
+    )
     workers: int | None = Field(
         None, ge=1, description="Encoding processes; one a GPU, or a CPU without any, by default."
     )
@@ -39,7 +43,7 @@ class EncodeSettings(BaseModel):
 def main() -> None:
     settings = load(EncodeSettings, "encode")
     try:
-        data = absolute(settings.data)
+        data = settings.data
         index = read_clip_index(data)
         side = index.height if settings.model in PRESETS else None
         # The model's URL is absolute in it: workers may have another working directory.
@@ -64,7 +68,7 @@ def main() -> None:
             f"{len(set(index.narrations))} different narrations, {len(wanted.narrations)} to encode"
         )
         join_cluster()
-        quiet_ray_data()
+        quiet_ray_data(no_progress_s=-1)
         try:
             encode(index, wanted, opens, fingerprint, settings.workers)
         except RayError as error:  # a worker's own error, or its death

@@ -7,6 +7,10 @@ python jobs/evaluate.py export --data DATASET --output BENCHMARK
 
 from __future__ import annotations
 
+from jobs.interrupts import run_job
+
+# isort: split
+
 import sys
 
 from jobs.cli import load, stop
@@ -14,6 +18,8 @@ from jobs.tracking import check_uri, tracking_uri
 from pipelines.evaluation.clips import EvaluationSet, read_evaluation_set
 from pipelines.evaluation.plan import Planned, plan
 from pipelines.evaluation.settings import EvaluateSettings
+from pipelines.job_error import JobError
+from pipelines.output_lease import held_output
 from pipelines.storage import writable
 
 
@@ -24,18 +30,27 @@ def main() -> None:
         return export(sys.argv[2:])
     settings = load(EvaluateSettings, "evaluate")
     try:
-        settings = settings.with_absolute_paths()
         clips = read_evaluation_set(settings.data, settings.split, settings.limit)
         planned = plan(settings, clips)
         describe(clips, planned)
         if settings.dry_run:
             return
         check_uri(tracking_uri())
-        writable(settings.output)
+        settings.output = writable(settings.output)
+        with held_output(settings.output, "jobs/evaluate.py"):
+            evaluate(clips, planned, settings)
     except ValueError as error:
         stop(str(error))
 
-    # The networks' libraries take long to import: a mistake above is told without them.
+
+def evaluate(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings) -> None:
+    """Run what is planned.
+
+    Raises:
+        ValueError: over a network's path or MediaPipe's model, in one line.
+        JobError: if the job cannot go on.
+    """
+    # The networks' libraries take long to import: mistakes before are told without them.
     from ray.exceptions import RayError
 
     from handi_model.hands.model_files import ModelFileError
@@ -44,10 +59,10 @@ def main() -> None:
 
     try:
         run(clips, planned, settings)
-    except (ValueError, ModelFileError) as error:
-        stop(str(error))
+    except ModelFileError as error:
+        raise ValueError(str(error)) from error
     except RayError as error:  # a worker's own error, or its death
-        stop(f"evaluate: {reason(error)}; what is done so far stays")
+        raise JobError(f"evaluate: {reason(error)}; what is done so far stays") from error
 
 
 def describe(clips: EvaluationSet, planned: list[Planned]) -> None:
@@ -64,4 +79,4 @@ def describe(clips: EvaluationSet, planned: list[Planned]) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from numbers import Real
 from pathlib import Path, PurePosixPath
+from types import TracebackType
 from typing import Any
 
 from mlflow import MlflowClient
@@ -39,6 +40,8 @@ MAX_WAITING_BYTES = 512 * 2**20
 """Files that wait for a store; above it the oldest are given up."""
 LONGEST_PAUSE_S = 10.0
 PAUSE_WHEN_CLOSING_S = 0.5
+CLOSE_INTERRUPTED_S = 5.0
+"""Who sends a signal waits half a minute before a harder one."""
 SLOWEST_UPLOAD = 2**20
 """Bytes a second: a file on its way is given as long as it would take at this pace."""
 
@@ -122,6 +125,23 @@ class Experiment:
         self = cls(uri, RunHead(experiment, run_name, flat(params), tags, run_id))
         self._thread.start()
         return self
+
+    def __enter__(self) -> Experiment:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """End the run: as killed by a signal, failed by an exception, or finished."""
+        if error is None:
+            self.close()
+        elif isinstance(error, KeyboardInterrupt):
+            self.close("KILLED", timeout_s=CLOSE_INTERRUPTED_S)
+        else:
+            self.close("FAILED")
 
     def wait_for_run(self, timeout_s: float | None = None) -> str | None:
         """The run's id as soon as the store has answered, None after so long."""

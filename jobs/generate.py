@@ -24,6 +24,7 @@ from handi_model.pipeline import HandiOutput
 from jobs.cli import load, stop
 from pipelines.clip_files import clip_strip, eight_bit, encode_gif, encode_mp4, encode_png
 from pipelines.models import load_pipeline
+from pipelines.places import ModelPlace, Url
 from pipelines.records import one_line
 from pipelines.storage import join, read_bytes, writable, write_bytes
 
@@ -46,10 +47,10 @@ class GenerateSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str = Field(description="URL of a saved pipeline's folder, or a hub id.")
-    image: str = Field(description="URL of the picture of the scene.")
+    model: ModelPlace = Field(description="URL of a saved pipeline's folder, or a hub id.")
+    image: Url = Field(description="URL of the picture of the scene.")
     prompt: str = Field(description="What the hands should do, such as 'open the drawer'.")
-    output: str = Field(description="URL of the folder to write.")
+    output: Url = Field(description="URL of the folder to write.")
     name: str | None = Field(
         None, description="Name of the files; picture, instruction and seed by default."
     )
@@ -66,7 +67,7 @@ class GenerateSettings(BaseModel):
     guidance_scale: float | None = Field(
         None, description="Classifier-free guidance, from 1 (none); the model's own by default."
     )
-    mask: str | None = Field(
+    mask: Url | None = Field(
         None, description="URL of a picture of the motion area, white inside: skips stage 1."
     )
     negative_prompt: str = Field("", description="What guidance moves away from.")

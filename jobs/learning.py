@@ -18,6 +18,7 @@ from handi_model.hands.model_files import ModelFileError
 from handi_model.pipeline import HandiPipeline
 from handi_model.training import LossSettings, StepResult
 from jobs.cli import stop
+from pipelines.places import LocalPath, Url
 from pipelines.storage import writable
 from pipelines.training_clips import TrainingClips, read_training_clips
 
@@ -27,8 +28,8 @@ class LearningSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    data: str = Field(description="URL of the output of jobs/preprocess.py.")
-    output: str = Field(description="URL of the folder to write.")
+    data: Url = Field(description="URL of the output of jobs/preprocess.py.")
+    output: Url = Field(description="URL of the folder to write.")
     clips: list[str] = Field([], description="Clip ids to learn; all of the data set by default.")
     resolution: int = Field(64, ge=16, description="Side of the frames, pixels.")
     num_inference_steps: int = Field(
@@ -36,7 +37,7 @@ class LearningSettings(BaseModel):
     )
     fit: FitSettings = FitSettings()
     losses: LossSettings = LossSettings()
-    hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
+    hand_model: LocalPath | None = Field(None, description="Path of hand_landmarker.task.")
     device: str | None = Field(None, description="Torch device; a GPU where there is one.")
     threads: int | None = Field(None, ge=1, description="CPU threads; one a core by default.")
 

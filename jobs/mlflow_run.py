@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
@@ -27,6 +28,8 @@ REFUSALS = {
 """MLflow's error codes that trying again does not cure."""
 CURABLE_HTTP = {401, 403, 404, 408, 429}
 """Of the client errors: tokens are renewed, and a proxy's server comes back."""
+END_S = 5.0
+"""What a job that is interrupted gives a store to take an end."""
 RESUMED = "resumed."
 """Begins the tags of what a run that goes on was given anew."""
 
@@ -123,6 +126,21 @@ def register_version(client: MlflowClient, run_id: str, name: str, path: PurePos
     # An answer that was lost must not make a second one.
     if all(known.source != source for known in client.search_model_versions(f"name = '{name}'")):
         client.create_model_version(name, source, run_id=run_id)
+
+
+def end_nested_runs(uri: str, parent_run_id: str, status: str) -> None:
+    """Give the runs that are nested in one, and still go on, their end; waits some seconds only."""
+
+    def end() -> None:
+        client = MlflowClient(tracking_uri=uri)
+        experiment = client.get_run(parent_run_id).info.experiment_id
+        nested = f"tags.`mlflow.parentRunId` = '{parent_run_id}' and status = 'RUNNING'"
+        for run in client.search_runs([experiment], nested):
+            client.set_terminated(run.info.run_id, status)
+
+    thread = threading.Thread(target=end, daemon=True)
+    thread.start()
+    thread.join(END_S)
 
 
 def _go_on(client: MlflowClient, run_id: str) -> bool:

@@ -5,55 +5,82 @@ python jobs/preprocess.py --source folder --videos URL --output URL
 
 from __future__ import annotations
 
+from jobs.interrupts import run_job
+
+# isort: split
+
+import json
+import os
 from importlib.metadata import version
+from typing import Any
 
 from handi_model.hands.model_files import ModelFileError, hand_landmarker_task, sha256
 from jobs.cli import load, stop
-from jobs.tracking import track_run
+from jobs.tracking import check_uri, track_run, tracking_uri
 from pipelines.annotations import Annotations, AnnotationsError
 from pipelines.clip_table import read_clip_table
-from pipelines.ledger import OutputError, claim, forget_failed, is_finished, read_ledger
+from pipelines.job_error import JobError
+from pipelines.ledger import (
+    Ledger,
+    begin,
+    check_same_rows,
+    forget_failed,
+    is_finished,
+    read_ledger,
+)
+from pipelines.output_lease import held_output
 from pipelines.settings import PreprocessSettings
-from pipelines.storage import absolute, join
+from pipelines.storage import join, read_bytes, writable
 
 
 def main() -> None:
     settings = load(PreprocessSettings, "preprocess")
     try:
-        settings.output = absolute(settings.output)
         table = read_clip_table(settings)
         if settings.dry_run:
             describe(table, settings)
             return
         model = hand_landmarker_task(settings.hand_model)
-        claim(settings.output, settings)
-        earlier = forget_failed(settings.output) if settings.retry_failed else {}
-    except (AnnotationsError, OutputError, ModelFileError) as error:
+        if os.environ.get("MLFLOW_TRACKING_URI"):
+            check_uri(tracking_uri())
+        settings.output = writable(settings.output)
+        with held_output(settings.output, "jobs/preprocess.py"):
+            fill(table, settings, sha256(model))
+    except (AnnotationsError, ModelFileError, ValueError) as error:
         stop(str(error))
-    except (ValueError, ImportError) as error:  # fsspec: no storage for such a URL
-        stop(f"output: {settings.output}: {error}")
 
-    done = read_ledger(settings.output)
+
+def fill(table: Annotations, settings: PreprocessSettings, model_sha256: str) -> None:
+    """Do what the output lacks, and end with code 1 where no clip came to be written."""
+    done = Ledger({})
+    if not settings.overwrite:
+        check_same_rows(settings.output, settings)
+        done = read_ledger(settings.output)
+    again = settings.retry_failed and done.count()["errors"] > 0
     pending = sum(clip.clip_id not in done for clip in table.clips)
     new_problems = any(problem.clip_id not in done for problem in table.problems)
-    if not pending and not new_problems and is_finished(settings.output, done):
+    if not (pending or new_problems or again) and is_finished(settings.output, done):
         print(f"nothing to do: all {len(table.clips)} clips are in {settings.output}")
+        summary = json.loads(read_bytes(join(settings.output, "summary.json")))
     else:
         print(f"{len(table.clips)} clips, {pending} to do, {len(table.problems)} malformed rows")
-        process(table, settings, sha256(model), earlier)
+        summary = process(table, settings, model_sha256)
     print(f"report: {join(settings.output, 'report.html')}")
+    if not summary["written"]:
+        raise JobError(f"no clip was written: {commonest(summary)}")
 
 
-def process(
-    table: Annotations, settings: PreprocessSettings, model_sha256: str, earlier: dict[str, int]
-) -> None:
-    """Run the graph over what is missing, and tell of the whole output."""
+def process(table: Annotations, settings: PreprocessSettings, model_sha256: str) -> dict[str, Any]:
+    """Run the graph over what is missing, and tell of the whole output: gives its summary."""
     # Ray Data and Matplotlib take seconds to import: a run with nothing to do goes without.
     from pipelines.preprocess import run, start_ray
     from pipelines.report import write_report
     from pipelines.summary import dataset_prior, summarize, write_prior, write_summary
 
-    start_ray()
+    start_ray(settings)
+    # All that can be known to fail is behind: only now is anything deleted.
+    begin(settings.output, settings)
+    earlier = forget_failed(settings.output) if settings.retry_failed else {}
     detector = f"mediapipe {version('mediapipe')} hand_landmarker {model_sha256[:12]}"
     totals = run(table.clips, table.problems, settings, detector, earlier)
     prior = dataset_prior(settings.output)
@@ -64,7 +91,21 @@ def process(
     write_summary(settings.output, summary)  # last: it says that the output is finished
     outcome = "{clips_in} clips: {written} written, {filtered} filtered, {failed} failed"
     print(outcome.format(**summary))
+    if summary["failed"]:
+        print(commonest(summary))
     track_run("preprocess", settings, summary, [join(settings.output, "report.html")])
+    return summary
+
+
+def commonest(summary: dict[str, Any]) -> str:
+    """The reason that most clips failed or were filtered for, with its count."""
+    for what in ("failed", "filtered"):
+        if reasons := summary[f"{what}_by"]:
+            reason, count = max(reasons.items(), key=lambda item: item[1])
+            message = summary.get("failed_for", {}).get(reason, "") if what == "failed" else ""
+            example = f" ({message})" if message else ""
+            return f"{what} most often: {reason}, {count} of {summary[what]}{example}"
+    return "there was none"
 
 
 def describe(table: Annotations, settings: PreprocessSettings) -> None:
@@ -84,4 +125,4 @@ def describe(table: Annotations, settings: PreprocessSettings) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)

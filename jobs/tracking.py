@@ -37,13 +37,17 @@ def track_run(
 
     mlflow.set_experiment(f"handi-{experiment}")
     with mlflow.start_run():
-        mlflow.log_params(settings.model_dump())
-        mlflow.log_metrics(dict(_numbers(results)))
-        with tempfile.TemporaryDirectory() as folder:
-            for url in artifacts:
-                file = Path(folder) / url.rsplit("/", 1)[-1]
-                file.write_bytes(read_bytes(url))
-                mlflow.log_artifact(str(file))
+        try:
+            mlflow.log_params(settings.model_dump())
+            mlflow.log_metrics(dict(_numbers(results)))
+            with tempfile.TemporaryDirectory() as folder:
+                for url in artifacts:
+                    file = Path(folder) / url.rsplit("/", 1)[-1]
+                    file.write_bytes(read_bytes(url))
+                    mlflow.log_artifact(str(file))
+        except KeyboardInterrupt:
+            mlflow.end_run("KILLED")  # it would call itself failed
+            raise
 
 
 def tracking_uri() -> str:

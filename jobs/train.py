@@ -5,16 +5,21 @@ python jobs/train.py --config jobs/configs/tiny.yaml --data URL --output URL
 
 from __future__ import annotations
 
-import sys
+from jobs.interrupts import run_job
+
+# isort: split
+
 import tempfile
 from pathlib import Path
 
 from jobs.cli import load, stop
-from jobs.training.checks import check, check_cluster
+from jobs.training.checks import Checked, check, check_cluster
 from jobs.training.finish import finished, model_url
 from jobs.training.launch import run, start_experiment
 from jobs.training.settings import TrainSettings
 from pipelines.cluster import join_cluster
+from pipelines.job_error import JobError
+from pipelines.output_lease import held_output
 from pipelines.storage import fetch_folder
 
 
@@ -26,31 +31,34 @@ def main() -> None:
         if done and checked.done == checked.steps:
             print(f"nothing to do: {settings.epochs} epochs are done; {model_url(settings)}")
             return
-        join_cluster()
-        check_cluster(settings)
-        experiment = start_experiment(settings, checked)
+        with held_output(settings.output, "jobs/train.py"):
+            train(settings, checked)
     except ValueError as error:
         stop(str(error))
+
+
+def train(settings: TrainSettings, checked: Checked) -> None:
+    """Train what is left of the training, and register its model.
+
+    Raises:
+        ValueError: if the cluster has too little, or there is no such tracking store, in one line.
+        JobError: if the training ended before its end.
+    """
+    join_cluster()
+    check_cluster(settings)
+    experiment = start_experiment(settings, checked)
     print(
         f"{checked.training_clips} clips to train, {checked.held_out} held out; {checked.steps} "
         f"steps, {checked.done} done; {settings.num_workers} workers on {settings.device}"
     )
-    try:
-        stopped = run(settings, checked, experiment)
-    except BaseException:
-        experiment.close("KILLED")
-        raise
-    if stopped:
-        experiment.close("FAILED")
-        print(f"error: {stopped}", file=sys.stderr)
-        raise SystemExit(1)
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, experiment:
+        if stopped := run(settings, checked, experiment):
+            raise JobError(stopped)
         if settings.registered_model:
             model = fetch_folder(model_url(settings), Path(scratch))
             experiment.register_model(model, settings.registered_model)
-        experiment.close()
     print(f"model: {model_url(settings)}")
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)

@@ -5,18 +5,26 @@ python jobs/tune.py --config jobs/configs/tiny.yaml --data URL --output URL --sa
 
 from __future__ import annotations
 
+from jobs.interrupts import run_job
+
+# isort: split
+
 import tempfile
 from typing import Any
 
+import ray
 import yaml
 from pydantic import Field, model_validator
 
 from jobs.cli import load, stop
 from jobs.experiment import Experiment
-from jobs.training.checks import check, check_cluster
+from jobs.mlflow_run import end_nested_runs
+from jobs.training.checks import Checked, check, check_cluster
 from jobs.training.settings import TrainSettings
 from jobs.training.trials import Trial, run_trials
 from pipelines.cluster import join_cluster
+from pipelines.job_error import cannot_write
+from pipelines.output_lease import held_output
 from pipelines.storage import join, write_bytes
 
 WAIT_S = 30
@@ -66,36 +74,55 @@ def main() -> None:
     try:
         training = settings.training()
         checked = check(training)
-        join_cluster()
-        check_cluster(training)
-        training.registered_model = None
-        experiment = Experiment.start(
-            training.experiment, "tune", settings.model_dump(), {"handi.output": training.output}
-        )
+        with held_output(training.output, "jobs/tune.py"):
+            tune(settings, training, checked)
     except ValueError as error:
         stop(str(error))
+
+
+def tune(settings: TuneSettings, training: TrainSettings, checked: Checked) -> None:
+    """Try the weights, and write the best ones.
+
+    Raises:
+        ValueError: if the cluster has too little, or there is no such tracking store, in one line.
+        JobError: if no training came to a validation, or the output cannot be written.
+    """
+    join_cluster()
+    check_cluster(training)
+    training.registered_model = None
+    experiment = Experiment.start(
+        training.experiment, "tune", settings.model_dump(), {"handi.output": training.output}
+    )
     print(
         f"{settings.samples} trainings of up to {checked.steps} steps, "
         f"{settings.concurrent} at a time"
     )
-    training.parent_run = experiment.wait_for_run(WAIT_S)
-    with tempfile.TemporaryDirectory() as scratch:
-        trials = run_trials(
-            training,
-            settings.samples,
-            settings.concurrent,
-            settings.grace_epochs,
-            settings.alpha,
-            settings.eta,
-            settings.objective,
-            scratch,
-        )
-    best = trials[0]
-    url = join(training.output, "best.yaml")
-    write_bytes(url, best_config(settings, best))
-    experiment.log_metrics(0, {"alpha": best.alpha, "eta": best.eta, "score": best.score})
-    experiment.log_bytes("best.yaml", best_config(settings, best))
-    experiment.close()
+    with experiment, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        training.parent_run = experiment.wait_for_run(WAIT_S)
+        try:
+            trials = run_trials(
+                training,
+                settings.samples,
+                settings.concurrent,
+                settings.grace_epochs,
+                settings.alpha,
+                settings.eta,
+                settings.objective,
+                scratch,
+            )
+        except KeyboardInterrupt:
+            ray.shutdown()  # the trials' processes, which would go on telling of their runs
+            if training.parent_run:
+                end_nested_runs(experiment.uri, training.parent_run, "KILLED")
+            raise
+        best = trials[0]
+        url = join(training.output, "best.yaml")
+        try:
+            write_bytes(url, best_config(settings, best))
+        except Exception as error:  # each storage has its own
+            raise cannot_write(training.output, error) from error
+        experiment.log_metrics(0, {"alpha": best.alpha, "eta": best.eta, "score": best.score})
+        experiment.log_bytes("best.yaml", best_config(settings, best))
     for trial in trials:
         print(
             f"alpha {trial.alpha:.4f}  eta {trial.eta:.4f}  score {trial.score:.5f} "
@@ -113,4 +140,4 @@ def best_config(settings: TuneSettings, best: Trial) -> bytes:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main, resumes=False)

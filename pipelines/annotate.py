@@ -19,8 +19,8 @@ from handi_model.masks import hand_hull_mask, union_mask
 from pipelines.camera import CameraPath, measure_path, move_joints, stabilize
 from pipelines.frames import Fit, encode_jpeg, encode_mask
 from pipelines.handedness import assign_slots, interpolate
-from pipelines.hands import DetectorError, HandTracker
-from pipelines.records import Outcome, Problem, one_line
+from pipelines.hands import HandTracker
+from pipelines.records import Outcome, Problem
 from pipelines.settings import PreprocessSettings
 from pipelines.video import DecodedClip
 
@@ -95,16 +95,7 @@ class Annotator:
             with times.stage(stage):
                 return assemble(decoded, hands, path, self.settings, self.detector_name)
         except Exception as error:
-            clip = decoded.clip
-            problem = Problem(
-                clip.clip_id,
-                clip.video_uri,
-                stage,
-                getattr(error, "error_type", type(error).__name__),
-                one_line(error),
-                error.attempts if isinstance(error, DetectorError) else 1,
-            )
-            return Outcome.failed(problem)
+            return Outcome.failed(Problem.of(decoded.clip, stage, error))
 
 
 def find_hands(frames: NDArray[np.uint8], tracker: HandTracker, stride: int) -> HandTrack:

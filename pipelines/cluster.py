@@ -4,23 +4,74 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
+import warnings
 
 import ray
 from ray.data import DataContext
 
+from pipelines.job_error import JobError
+from pipelines.records import one_line
+
+OOM_RETRIES = "2"
+"""Times that Ray starts a task again that it killed for memory; its own default has no bound."""
+
 
 def join_cluster() -> None:
-    """Start or join; nothing happens where that is done."""
+    """Start or join; nothing happens where that is done.
+
+    Raises:
+        JobError: if that fails, in one line that says what to do.
+    """
     # Ray's core prints advice about Ray Data's own actors as errors.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    if not ray.is_initialized():
+    os.environ.setdefault("RAY_task_oom_retries", OOM_RETRIES)
+    if ray.is_initialized():
+        return
+    terminated = signal.getsignal(signal.SIGTERM)
+    try:
         ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    except Exception as error:  # of its own kinds, and of the sockets and processes below it
+        ray.shutdown()
+        raise JobError(_explain(error)) from error
+    finally:
+        # Ray puts a handler of its own there.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, terminated)
 
 
-def quiet_ray_data() -> None:
-    """Let the jobs show their own progress: Ray Data counts blocks, people count clips."""
+def _explain(error: Exception) -> str:
+    address = os.environ.get("RAY_ADDRESS")
+    if address:
+        return (
+            f"RAY_ADDRESS: the cluster at {address} cannot be joined: {one_line(error)}; start it, "
+            "or unset the variable to run on this machine"
+        )
+    return (
+        f"Ray did not start on this machine: {one_line(error)}; it waits for its own processes, "
+        "which a machine under heavy load starts too late: try again when it is less busy, or "
+        "start Ray beforehand (`ray start --head`) and set RAY_ADDRESS=auto"
+    )
+
+
+def quiet_ray_data(no_progress_s: float) -> None:
+    """Let the jobs show their own progress: Ray Data counts blocks, people count clips.
+
+    Args:
+        no_progress_s: seconds without any block done after which Ray Data gives up; -1 never does.
+            Each graph says how long its slowest step may take.
+    """
+    # The only way to bound a task's retries; the successor of these arguments is not there yet.
+    warnings.filterwarnings("ignore", message=".*`ray_remote_args` is deprecated.*")
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.issue_detectors_config.detectors = []
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    context.execution_no_progress_timeout_s = no_progress_s
+    logger = logging.getLogger("ray.data")
+    logger.setLevel(logging.ERROR)
+    # Tracebacks go to Ray's own log files; the jobs say in a line what went wrong.
+    for handler in logger.handlers:
+        if type(handler).__name__ == "PlainRayHandler":
+            handler.setLevel(logging.CRITICAL)

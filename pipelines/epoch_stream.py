@@ -62,6 +62,8 @@ def epoch_streams(
     context = dataset.context
     # Blocks of one row in a set order are what makes a split deal them out in turn.
     context.target_max_block_size = 1
+    # Workers take from it when they come to it: a validation may take hours.
+    context.execution_no_progress_timeout_s = -1
     context.execution_options = ExecutionOptions(preserve_order=True, exclude_resources=reserved)
     return dataset.map(_load, num_cpus=LOAD_CPUS).streaming_split(workers, equal=True)
 

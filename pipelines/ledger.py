@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -19,6 +20,10 @@ from pipelines.settings import PreprocessSettings
 from pipelines.storage import exists, join, read_bytes, remove, write_bytes
 
 SETTINGS_FILE = "settings.json"
+LATENTS = "latents"
+"""Folder of what jobs/encode.py made of the clips."""
+MADE_OF_ROWS = ("summary.json", "prior.npy", "report.html")
+"""Files that are made of the rows when all are there."""
 
 
 class OutputError(ValueError):
@@ -59,31 +64,63 @@ def is_finished(output: str, ledger: Ledger) -> bool:
     return exists(url) and json.loads(read_bytes(url))["clips_in"] == len(ledger.folder_of)
 
 
-def claim(output: str, settings: PreprocessSettings) -> None:
-    """Make the output ready to be written with these settings.
+def begun_settings(output: str) -> dict[str, Any] | None:
+    """What decides the rows of an output that was begun before; None where there is none.
 
     Raises:
-        OutputError: if it cannot be written, or was begun with settings that make other rows.
+        OutputError: if it cannot be read.
     """
-    wanted = {"schema_version": SCHEMA_VERSION, **settings.row_settings()}
     marker = join(output, SETTINGS_FILE)
     try:
-        if settings.overwrite:
-            for name in [*OUTCOMES, SETTINGS_FILE, "summary.json", "prior.npy", "report.html"]:
-                remove(join(output, name))
-        if exists(marker):
-            begun = json.loads(read_bytes(marker))
-        else:
-            begun = wanted
-            write_bytes(marker, json.dumps(wanted, indent=2).encode())
-    except Exception as error:
-        raise OutputError(f"output: {output} cannot be written: {one_line(error)}") from error
-    for name, value in wanted.items():
+        begun: dict[str, Any] | None = json.loads(read_bytes(marker)) if exists(marker) else None
+    except ValueError:
+        raise OutputError(
+            f"output: {marker} is damaged; --overwrite starts the output afresh"
+        ) from None
+    except Exception as error:  # each storage has its own
+        raise OutputError(f"output: {output} cannot be read: {one_line(error)}") from error
+    return begun
+
+
+def check_same_rows(output: str, settings: PreprocessSettings) -> None:
+    """See that these settings make the same rows as those that the output was begun with.
+
+    Raises:
+        OutputError: if they do not, or it cannot be read.
+    """
+    begun = begun_settings(output)
+    if begun is None:
+        return
+    for name, value in _deciding(settings).items():
         if begun.get(name) != value:
             raise OutputError(
                 f"{name}: {output} was begun with {begun.get(name)} and this run has {value}; "
                 "choose another --output, or --overwrite to start it afresh"
             )
+
+
+def begin(output: str, settings: PreprocessSettings) -> None:
+    """Make the output ready to be written with these settings, emptied where they say so.
+
+    To be called once all else that may fail has been seen to hold.
+
+    Raises:
+        OutputError: if it cannot be written.
+    """
+    try:
+        if settings.overwrite:
+            # The settings last: as long as they stand there, an emptying that was cut short shows.
+            for name in [*OUTCOMES, LATENTS, *MADE_OF_ROWS, SETTINGS_FILE]:
+                remove(join(output, name))
+        if not exists(join(output, SETTINGS_FILE)):
+            data = json.dumps(_deciding(settings), indent=2).encode()
+            write_bytes(join(output, SETTINGS_FILE), data)
+    except Exception as error:  # each storage has its own
+        raise OutputError(f"output: {output} cannot be written: {one_line(error)}") from error
+
+
+def _deciding(settings: PreprocessSettings) -> dict[str, Any]:
+    return {"schema_version": SCHEMA_VERSION, **settings.row_settings()}
 
 
 def forget_failed(output: str, keep: Iterable[str] = ("annotations",)) -> dict[str, int]:
@@ -94,11 +131,18 @@ def forget_failed(output: str, keep: Iterable[str] = ("annotations",)) -> dict[s
 
     Returns:
         clip id -> attempts so far.
+
+    Raises:
+        OutputError: if it cannot be written.
     """
     folder = join(output, "errors")
     rows = read_columns(folder, OUTCOMES["errors"].names).to_pylist()
-    kept = [row for row in rows if row["stage"] in set(keep)]
-    remove(folder)
-    if kept:
-        write_table(pa.Table.from_pylist(kept, schema=OUTCOMES["errors"]), folder)
-    return {row["clip_id"]: row["attempts"] for row in rows if row not in kept}
+    stays = set(keep)
+    kept = [row for row in rows if row["stage"] in stays]
+    try:
+        remove(folder)
+        if kept:
+            write_table(pa.Table.from_pylist(kept, schema=OUTCOMES["errors"]), folder)
+    except Exception as error:  # each storage has its own
+        raise OutputError(f"output: {output} cannot be written: {one_line(error)}") from error
+    return {row["clip_id"]: row["attempts"] for row in rows if row["stage"] not in stays}

@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import time
-import warnings
+from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from functools import partial
 
 import pyarrow as pa
 import ray
-from ray.data import ActorPoolStrategy, DataContext, Dataset, TaskPoolStrategy
+from ray.data import DataContext, Dataset, TaskPoolStrategy
+from ray.data.exceptions import ExecutionTimeoutError
+from ray.exceptions import RayError
 from tqdm import tqdm
 
 from pipelines.cluster import join_cluster, quiet_ray_data
 from pipelines.dataset import write_table
+from pipelines.job_error import JobError, cannot_write
 from pipelines.ledger import read_ledger
-from pipelines.records import FAILED, Clip, Problem
+from pipelines.lost_rows import NO_RETRIES, TRIES, LostRows, died, pool, tolerate_losses
+from pipelines.records import FAILED, Clip, Problem, one_line
 from pipelines.settings import PreprocessSettings
-from pipelines.stages import (
-    STAGES,
-    AnnotateClip,
-    by_video,
-    decode_video,
-    write_shard,
-)
+from pipelines.shards import Shards, WriteError, stream
+from pipelines.stages import STAGES, AnnotateClip, by_video, decode_video, write_shard
 from pipelines.storage import join
 
-BLOCK_BYTES = 32 << 20
-"""Raw frames handed on at a time, about: three clips at the default detection side."""
 MAX_VIDEO_TASKS = 2000
 """Blocks that the list of videos is cut into at most: Ray tracks each of them."""
 
 # Shares of a CPU by which Ray places the stages. Detection is most of the work, so that one
 # detection actor a CPU leaves a quarter for decoding beside it and a little for writing.
-DECODE_CPUS, HANDS_CPUS, WRITE_CPUS = 0.4, 0.7, 0.05
+DECODE_CPUS, HANDS_CPUS = 0.4, 0.7
+
+OUTCOMES_SHOWN = {"clips": "written", "filtered": "filtered", "errors": "failed"}
 
 
 @dataclass
@@ -44,21 +43,27 @@ class RunTotals:
         clips: clips that reached an outcome in this run.
         seconds: wall time.
         stage_seconds: stage -> seconds, summed over clips and processes.
+        outcomes: folder -> clips.
     """
 
     clips: int = 0
     seconds: float = 0.0
     stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    outcomes: dict[str, int] = field(default_factory=lambda: dict.fromkeys(OUTCOMES_SHOWN, 0))
+
+    def add(self, shard: dict[str, float]) -> None:
+        """Count what `write_shard` gave back."""
+        for stage in STAGES:
+            self.stage_seconds[stage] += shard[stage]
+        for folder in OUTCOMES_SHOWN:
+            self.outcomes[folder] += int(shard[folder])
+            self.clips += int(shard[folder])
 
 
 def graph(
-    clips: list[Clip],
-    settings: PreprocessSettings,
-    detector_name: str,
-    earlier_attempts: dict[str, int],
-    alone: bool = False,
+    clips: list[Clip], settings: PreprocessSettings, detector_name: str, alone: bool = False
 ) -> Dataset:
-    """The stream from clips to Parquet; consuming it does the work.
+    """The stream from clips to outcomes, a clip a block; consuming it does the work.
 
     Frames cross the object store once, from the decoding task to the actor that detects, fits,
     fills and encodes. Ray holds decoding back while the actors are busy.
@@ -71,18 +76,14 @@ def graph(
             partial(decode_video, settings=settings),
             compute=TaskPoolStrategy(size=settings.decode_workers or max(1, cpus // 2)),
             num_cpus=DECODE_CPUS,
-            ray_remote_args_fn=_one_retry,
+            max_retries=NO_RETRIES,
         )
         .map(
             AnnotateClip,  # type: ignore[arg-type]  # Ray builds one an actor
             fn_constructor_args=(settings, detector_name),
-            compute=ActorPoolStrategy(size=settings.hand_workers or cpus),
+            compute=pool(settings.hand_workers or cpus, alone),
             num_cpus=HANDS_CPUS,
-        )
-        .map_batches(
-            partial(write_shard, output=settings.output, earlier_attempts=earlier_attempts),
-            batch_size=settings.rows_per_file,
-            num_cpus=WRITE_CPUS,
+            max_task_retries=NO_RETRIES,
         )
     )
 
@@ -96,82 +97,95 @@ def run(
 ) -> RunTotals:
     """Bring every clip that the output does not hold yet to one of its three folders.
 
-    Ray must be running. A clip whose worker died is tried once more by itself; if it kills its
-    worker again, that is its outcome.
+    Ray must be running. A clip whose process died is tried once more by itself; if it kills its
+    process again, that is its outcome. Shards are written when they are full, and every minute.
+
+    Raises:
+        JobError: if the storage refuses what is written, or Ray gives up; clips that are not
+            written stay to do.
     """
     began = time.perf_counter()
     totals = RunTotals()
     earlier_attempts = earlier_attempts or {}
     record_problems(problems, settings.output)
-    for alone in (False, True):
-        done = read_ledger(settings.output)
-        pending = [clip for clip in clips if clip.clip_id not in done]
-        if not pending:
-            break
-        dataset = graph(pending, settings, detector_name, earlier_attempts, alone)
-        _consume(dataset, len(pending), totals)
+    write = partial(write_shard, output=settings.output, earlier_attempts=earlier_attempts)
+    with LostRows() as lost:
+        for alone in (False, True):
+            done = read_ledger(settings.output)
+            pending = [clip for clip in clips if clip.clip_id not in done]
+            if not pending:
+                break
+            shards = Shards(write, settings.rows_per_file)
+            dataset = graph(pending, settings, detector_name, alone)
+            _consume(dataset, shards, len(pending), totals, settings.output)
+            if lost.out_of_disk:
+                raise JobError(
+                    f"Ray has no disk space left for clips on their way ({lost.reason()}); free "
+                    "some, or give Ray another folder (RAY_TMPDIR)"
+                )
     done = read_ledger(settings.output)
-    lost = [clip for clip in clips if clip.clip_id not in done]
-    record_problems([_worker_died(clip, earlier_attempts) for clip in lost], settings.output)
-    totals.clips += len(lost)
+    missing = [clip for clip in clips if clip.clip_id not in done]
+    record_problems(
+        [_lost(clip, earlier_attempts, died(lost)) for clip in missing], settings.output
+    )
+    totals.clips += len(missing)
+    totals.outcomes["errors"] += len(missing)
     totals.seconds = time.perf_counter() - began
     return totals
 
 
 def record_problems(problems: list[Problem], output: str) -> None:
-    """Write problems that no worker could write; the same ones again change nothing."""
+    """Write problems that no worker could write; the same ones again change nothing.
+
+    Raises:
+        JobError: if the storage refuses them.
+    """
     if problems:
         table = pa.Table.from_pylist([asdict(problem) for problem in problems], schema=FAILED)
-        write_table(table.sort_by("clip_id"), join(output, "errors"))
+        try:
+            write_table(table.sort_by("clip_id"), join(output, "errors"))
+        except Exception as error:  # each storage has its own
+            raise cannot_write(output, error) from error
 
 
-def _one_retry() -> dict[str, int]:
-    """Ray would run a task that kills its worker again for ever."""
-    return {"max_retries": 1}
+def start_ray(settings: PreprocessSettings) -> None:
+    """Start or join Ray, set up for this graph.
 
-
-def start_ray() -> None:
-    """Start or join Ray, set up for this graph."""
+    Raises:
+        JobError: if that fails.
+    """
     join_cluster()
-    configure_ray_data()
+    configure_ray_data(settings.clip_deadline_s)
 
 
-def configure_ray_data() -> None:
+def configure_ray_data(clip_deadline_s: float) -> None:
     """Settings of Ray Data that the driver relies on."""
-    # Ray offers no other way to bound a task's retries; see `_one_retry`.
-    warnings.filterwarnings("ignore", message=".*ray_remote_args_fn.*")
-    context = DataContext.get_current()
-    context.target_max_block_size = BLOCK_BYTES
-    # A block that fails costs its own clips only: they are missed afterwards and tried again.
-    context.max_errored_blocks = -1
-    quiet_ray_data()
+    # The slowest clip: two tries of the detector, each in a process that has to start, after a
+    # video whose start is far away. What takes far longer hangs.
+    quiet_ray_data(no_progress_s=1800 + 10 * clip_deadline_s)
+    tolerate_losses(DataContext.get_current())
 
 
-def _consume(dataset: Dataset, expected: int, totals: RunTotals) -> None:
-    with tqdm(total=expected, unit="clip", desc="clips", mininterval=1.0) as bar:
-        tally = dict.fromkeys(("clips", "filtered", "errors"), 0)
-        for shard in dataset.iter_rows():
-            for folder in tally:
-                tally[folder] += shard[folder]
-            for stage in STAGES:
-                totals.stage_seconds[stage] += shard[stage]
-            finished = sum(shard[folder] for folder in tally)
-            totals.clips += finished
-            bar.set_postfix(
-                written=tally["clips"],
-                filtered=tally["filtered"],
-                failed=tally["errors"],
-                refresh=False,
-            )
-            bar.update(finished)
+def _consume(
+    dataset: Dataset, shards: Shards, expected: int, totals: RunTotals, output: str
+) -> None:
+    with (
+        tqdm(total=expected, unit="clip", desc="clips", mininterval=1.0) as bar,
+        closing(stream(dataset, shards)) as rows_and_shards,
+    ):
+        try:
+            for rows, written in rows_and_shards:
+                bar.update(rows)
+                for shard in written:
+                    totals.add(shard)
+                    counts = {OUTCOMES_SHOWN[name]: n for name, n in totals.outcomes.items()}
+                    bar.set_postfix(counts, refresh=False)
+        except WriteError as error:
+            raise cannot_write(output, error.cause) from None
+        except (RayError, ExecutionTimeoutError) as error:
+            raise JobError(one_line(error)) from error
 
 
-def _worker_died(clip: Clip, earlier_attempts: dict[str, int]) -> Problem:
-    return Problem(
-        clip.clip_id,
-        clip.video_uri,
-        "worker",
-        "WorkerDied",
-        "the process that worked on this clip died each time; Ray's logs say how",
-        attempts=2 + earlier_attempts.get(clip.clip_id, 0),
-    )
+def _lost(clip: Clip, earlier_attempts: dict[str, int], message: str) -> Problem:
+    attempts = TRIES + earlier_attempts.get(clip.clip_id, 0)
+    return Problem(clip.clip_id, clip.video_uri, "worker", "WorkerDied", message, attempts)

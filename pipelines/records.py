@@ -61,7 +61,7 @@ class Problem:
     Attributes:
         clip_id: the clip, or `<file>:<line>` for a row that could not be read as a clip.
         video_uri: the video, empty where the row does not tell.
-        stage: `annotations`, `decode`, `hands`, `camera` or `worker`.
+        stage: `annotations`, `decode`, `hands`, `camera`, `encode` or `worker`.
         error_type: a short name that groups problems of one kind, such as `MissingVideo`.
         message: one line for a person: the culprit and the remedy.
         attempts: how many times it was tried.
@@ -73,6 +73,13 @@ class Problem:
     error_type: str
     message: str
     attempts: int = 1
+
+    @classmethod
+    def of(cls, clip: Clip, stage: str, error: Exception) -> Problem:
+        """What an exception means for a clip: its type, and what it says."""
+        kind = getattr(error, "error_type", type(error).__name__)
+        attempts = getattr(error, "attempts", 1)
+        return cls(clip.clip_id, clip.video_uri, stage, kind, one_line(error), attempts)
 
 
 _CLIP_COLUMNS = [

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from pipelines.frames import FitMode
+from pipelines.places import LocalPath, Url
 
 
 class PreprocessSettings(BaseModel):
@@ -17,20 +18,20 @@ class PreprocessSettings(BaseModel):
     source: Literal["folder", "epic-kitchens", "ego4d"] = Field(
         "folder", description="Kind of collection that the annotations and videos form."
     )
-    videos: str = Field(description="URL of the folder with the videos (or of one video).")
-    annotations: str | None = Field(
+    videos: Url = Field(description="URL of the folder with the videos (or of one video).")
+    annotations: Url | None = Field(
         None,
         description="URL of the annotations: an EPIC-KITCHENS-100 CSV or the folder of them; "
         "Ego4D's fho_main.json, narration.json or the folder of them; for a folder of videos a "
         "captions CSV or JSONL, by default captions.csv or captions.jsonl beside the videos.",
     )
-    output: str = Field(description="URL of the folder to write.")
+    output: Url = Field(description="URL of the folder to write.")
 
     split: str | None = Field(None, description="Only clips of this split; all by default.")
     verb: list[str] = Field([], description="Only clips with one of these verbs.")
     noun: list[str] = Field([], description="Only clips with one of these nouns.")
     participant: list[str] = Field([], description="Only clips of these participants.")
-    lego_list: str | None = Field(
+    lego_list: Url | None = Field(
         None, description="URL of a LEGO split list (JSON): only the clips that it names."
     )
     limit: int | None = Field(None, ge=1, description="At most so many clips, the first ones.")
@@ -65,7 +66,7 @@ class PreprocessSettings(BaseModel):
     detection_stride: int = Field(
         1, ge=1, description="Detect hands on every n-th sampled frame and interpolate in between."
     )
-    hand_model: str | None = Field(
+    hand_model: LocalPath | None = Field(
         None, description="Path of hand_landmarker.task; found or downloaded by default."
     )
     clip_deadline_s: float = Field(

@@ -20,7 +20,8 @@ import pyarrow as pa
 from handi_model.hands.model_files import hand_landmarker_task
 from pipelines.annotate import Annotator, StageTimes
 from pipelines.dataset import write_table
-from pipelines.records import OUTCOMES, Clip, Outcome, from_ipc
+from pipelines.patience import patient
+from pipelines.records import OUTCOMES, Clip, Outcome, Problem, from_ipc
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import join
 from pipelines.video import DecodedClip, decode_clips
@@ -45,26 +46,47 @@ def by_video(clips: list[Clip], alone: bool = False) -> list[Row]:
 
 
 def decode_video(row: Row, settings: PreprocessSettings) -> Iterator[Row]:
-    """A video -> a row a clip as it is passed: frames, or what became of the clip."""
+    """A video -> a row a clip as it is passed: frames, or what became of the clip.
+
+    What goes wrong with one clip beyond what decoding expects costs the rest of the video only.
+    """
     cv2.setNumThreads(1)
-    clips = [Clip(**fields) for fields in json.loads(row["clips"])]
+    left = {clip.clip_id: clip for clip in _clips(row)}
+    try:
+        for clip, decoded in _decode(row["video_uri"], list(left.values()), settings):
+            left.pop(clip.clip_id)
+            yield decoded
+    except Exception as error:
+        for clip in left.values():
+            yield _without_frames(Outcome.failed(Problem.of(clip, "decode", error)), {})
+
+
+def _decode(
+    video_uri: str, clips: list[Clip], settings: PreprocessSettings
+) -> Iterator[tuple[Clip, Row]]:
     wanted = []
     for clip in clips:
         known = clip.stop_s is not None and clip.stop_s > clip.start_s
         outcome = length_filter(clip, settings) if known else None
         if outcome:
-            yield _without_frames(outcome, {})
+            yield clip, _without_frames(outcome, {})
         else:
             wanted.append(clip)
     began = time.perf_counter()
-    for result in decode_clips(row["video_uri"], wanted, settings.frames, settings.working_side):
+    for result in decode_clips(video_uri, wanted, settings.frames, settings.working_side):
         seconds = {"decode": time.perf_counter() - began}
         if isinstance(result, DecodedClip):
             outcome = length_filter(result.clip, settings)
-            yield _without_frames(outcome, seconds) if outcome else _with_frames(result, seconds)
+            frames = _with_frames(result, seconds)
+            yield result.clip, _without_frames(outcome, seconds) if outcome else frames
         else:
-            yield _without_frames(Outcome.failed(result[1]), seconds)
+            clip, problem = result
+            yield clip, _without_frames(Outcome.failed(problem), seconds)
         began = time.perf_counter()
+
+
+def _clips(row: Row) -> list[Clip]:
+    return [Clip(**fields) for fields in json.loads(row["clips"])]
 
 
 def length_filter(clip: Clip, settings: PreprocessSettings) -> Outcome | None:
@@ -95,42 +117,51 @@ class AnnotateClip:
     def __call__(self, row: Row) -> Row:
         if not row["frames"]:
             return {name: row[name] for name in OUTCOME_COLUMNS}
-        decoded = DecodedClip(
-            Clip(**json.loads(row["clip"])),
-            np.frombuffer(row["frames"], np.uint8).reshape(row["shape"]),
-            np.array(row["frame_times_s"], np.float64),
-            row["fps_source"],
-        )
+        clip = Clip(**json.loads(row["clip"]))
         times = StageTimes(json.loads(row["seconds"]))
-        outcome = self.annotator(decoded, times)
-        return _outcome_row(outcome.folder, outcome.to_ipc(), times.seconds)
+        try:
+            decoded = DecodedClip(
+                clip,
+                np.frombuffer(row["frames"], np.uint8).reshape(row["shape"]),
+                np.array(row["frame_times_s"], np.float64),
+                row["fps_source"],
+            )
+            outcome = self.annotator(decoded, times)
+            return _outcome_row(outcome.folder, outcome.to_ipc(), times.seconds)
+        except Exception as error:
+            outcome = Outcome.failed(Problem.of(clip, "encode", error))
+            return _outcome_row(outcome.folder, outcome.to_ipc(), times.seconds)
 
 
-def write_shard(
-    batch: dict[str, np.ndarray], output: str, earlier_attempts: dict[str, int]
-) -> dict[str, list[Any]]:
-    """A batch of outcomes -> one Parquet file in each folder concerned; gives back the counts.
+def write_shard(rows: pa.Table, output: str, earlier_attempts: dict[str, int]) -> dict[str, float]:
+    """Outcomes -> one Parquet file in each folder concerned; gives back counts and seconds.
 
     A file is named after the clips in it: a task that Ray runs twice writes the same file again.
+    A storage that is away for a while is waited for.
 
     Args:
+        rows: `OUTCOME_COLUMNS`, see `AnnotateClip`.
         earlier_attempts: of clips that failed in an earlier run, added to their count.
+
+    Raises:
+        Exception: of the storage, if it refuses.
     """
-    counts = {}
+    counts: dict[str, float] = {}
+    folders = np.array(rows["folder"].to_pylist())
+    records = rows["record"].to_pylist()
     for folder, schema in OUTCOMES.items():
-        records = batch["record"][batch["folder"] == folder]
-        table = pa.concat_tables([schema.empty_table(), *map(from_ipc, records)])
+        own = [records[i] for i in np.flatnonzero(folders == folder)]
+        table = pa.concat_tables([schema.empty_table(), *map(from_ipc, own)])
         if folder == "errors" and earlier_attempts:
-            rows = table.to_pylist()
-            for row in rows:
-                row["attempts"] += earlier_attempts.get(row["clip_id"], 0)
-            table = pa.Table.from_pylist(rows, schema=schema)
-        counts[folder] = [len(table)]
+            problems = table.to_pylist()
+            for problem in problems:
+                problem["attempts"] += earlier_attempts.get(problem["clip_id"], 0)
+            table = pa.Table.from_pylist(problems, schema=schema)
+        counts[folder] = len(table)
         if len(table):
-            write_table(table.sort_by("clip_id"), join(output, folder))
-    spent = [json.loads(seconds) for seconds in batch["seconds"]]
-    totals = {stage: [sum(s.get(stage, 0.0) for s in spent)] for stage in STAGES}
-    return {**counts, **totals}
+            patient(write_table)(table.sort_by("clip_id"), join(output, folder))
+    spent = [json.loads(seconds) for seconds in rows["seconds"].to_pylist()]
+    return {**counts, **{stage: sum(s.get(stage, 0.0) for s in spent) for stage in STAGES}}
 
 
 def _with_frames(decoded: DecodedClip, seconds: dict[str, float]) -> Row:

@@ -65,7 +65,11 @@ def summarize(
     output = settings.output
     count = read_ledger(output).count()
     reasons = Counter(read_columns(join(output, "filtered"), ["reason"])["reason"].to_pylist())
-    errors = Counter(read_columns(join(output, "errors"), ["error_type"])["error_type"].to_pylist())
+    problems = read_columns(
+        join(output, "errors"), ["clip_id", "error_type", "message"]
+    ).to_pylist()
+    errors = Counter(problem["error_type"] for problem in problems)
+    examples = {problem["error_type"]: problem["message"] for problem in reversed(problems)}
     return {
         "schema_version": SCHEMA_VERSION,
         "clips_in": sum(count.values()),
@@ -74,6 +78,7 @@ def summarize(
         "failed": count["errors"],
         "filtered_by": dict(reasons.most_common()),
         "failed_by": dict(errors.most_common()),
+        "failed_for": {kind: examples[kind] for kind, _ in errors.most_common()},
         "last_run": {
             "clips": totals.clips,
             "seconds": round(totals.seconds, 2),

@@ -20,6 +20,7 @@ from handi_model.masks import hand_hull_mask, union_mask
 from jobs.cli import stop
 from pipelines.annotations import AnnotationsError, folder
 from pipelines.hands import detect_hands, load_landmarker
+from pipelines.places import LocalPath
 from pipelines.preprocess import run, start_ray
 from pipelines.records import Clip
 from pipelines.settings import PreprocessSettings
@@ -35,7 +36,7 @@ class Settings(BaseModel):
     clip_s: float = Field(2.0, gt=0, description="Length of a stretch, seconds.")
     frames: int = Field(16, ge=2, description="Frames per clip.")
     resolution: int = Field(256, ge=32, description="Side of a stored frame, pixels.")
-    hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
+    hand_model: LocalPath | None = Field(None, description="Path of hand_landmarker.task.")
     result: str | None = Field(None, description="JSON file to write the figures to.")
 
 
@@ -51,11 +52,8 @@ def measure(settings: Settings) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         plain_s = plain_loop(clips, settings, model.read_bytes(), Path(scratch))
 
-        start_ray()
-        workers = int(ray.cluster_resources()["CPU"])
-
-        def job(name: str, some: list[Clip]) -> float:
-            job_settings = PreprocessSettings(
+        def job_settings(name: str) -> PreprocessSettings:
+            return PreprocessSettings(
                 videos=settings.videos,
                 output=f"{scratch}/{name}",
                 frames=settings.frames,
@@ -64,7 +62,12 @@ def measure(settings: Settings) -> dict[str, Any]:
                 min_hand_rate=0.0,
                 rows_per_file=32,
             )
-            return run(some, [], job_settings, "benchmark").seconds
+
+        start_ray(job_settings("start"))
+        workers = int(ray.cluster_resources()["CPU"])
+
+        def job(name: str, some: list[Clip]) -> float:
+            return run(some, [], job_settings(name), "benchmark").seconds
 
         start_s = job("start", clips[:workers])
         job_s = job("all", clips)

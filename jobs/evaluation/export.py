@@ -27,9 +27,11 @@ from pipelines.clip_rows import load_clip, reference
 from pipelines.evaluation.clips import EvaluationSet, read_evaluation_set
 from pipelines.evaluation.protocol import protocol_text
 from pipelines.evaluation.seen_hands import hand_tracker, seen_hands
+from pipelines.job_error import cannot_write
+from pipelines.output_lease import held_output
+from pipelines.places import LocalPath, Url
 from pipelines.records import one_line
 from pipelines.storage import (
-    absolute,
     exists,
     find,
     folder_state,
@@ -55,8 +57,8 @@ class ExportSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    data: str = Field(description="URL of the output of jobs/preprocess.py.")
-    output: str = Field(description="URL of the folder to write.")
+    data: Url = Field(description="URL of the output of jobs/preprocess.py.")
+    output: Url = Field(description="URL of the folder to write.")
     split: str | None = Field(
         None, description="Split to release; by default test, else validation, else all clips."
     )
@@ -66,7 +68,7 @@ class ExportSettings(BaseModel):
         description="Ship the pictures too: the first frame and the real frames of every clip; "
         "only where the licence of the videos lets you.",
     )
-    hand_model: str | None = Field(
+    hand_model: LocalPath | None = Field(
         None, description="Path of hand_landmarker.task; found or downloaded by default."
     )
     clip_deadline_s: float = Field(
@@ -82,9 +84,10 @@ def export(arguments: list[str]) -> None:
     """
     settings = load(ExportSettings, "evaluate export", arguments)
     try:
-        settings.data = absolute(settings.data)
         clips = read_evaluation_set(settings.data, settings.split, settings.limit)
-        output = write_release(clips, settings)
+        settings.output = writable(settings.output)
+        with held_output(settings.output, "jobs/evaluate.py export"):
+            output = write_release(clips, settings)
     except (ValueError, ModelFileError) as error:
         stop(str(error))
     print(f"{len(clips)} clips: {output}")
@@ -97,12 +100,13 @@ def write_release(clips: EvaluationSet, settings: ExportSettings) -> str:
 
     Raises:
         ModelFileError: without MediaPipe's model.
-        ValueError: if a clip cannot be read or its id names no file, or the output cannot be
-            written or holds other files, in one line.
+        ValueError: if a clip cannot be read or its id names no file, or the output holds other
+            files, in one line.
+        JobError: if the output cannot be written.
     """
     length = clips.index.num_frames
     names = {one: clip_names(one, length, settings.frames) for one in clips.index.clip_ids}
-    output = writable(settings.output)
+    output = settings.output
     wanted = {SUMS, *TEXTS, *(name for each in names.values() for name in each)}
     before = _take_stock(output, wanted)
     rows = read_rows(clips)
@@ -117,7 +121,7 @@ def write_release(clips: EvaluationSet, settings: ExportSettings) -> str:
             if name not in done:
                 write_bytes(join(output, name), data)
         except Exception as error:  # each storage has its own
-            raise ValueError(f"output: {name} cannot be written: {one_line(error)}") from None
+            raise cannot_write(join(output, name), error) from None
         sums[name] = hashlib.sha256(data).hexdigest()
 
     with closing(hand_tracker(model.read_bytes(), settings.clip_deadline_s)) as tracker:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ray.data import DataContext
 from ray.exceptions import RayError
 from tqdm import tqdm
 
@@ -18,18 +19,26 @@ from pipelines.evaluation.plan import Planned, ToScore
 from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.score import score
 from pipelines.evaluation.settings import EvaluateSettings
+from pipelines.job_error import JobError, cannot_write
+from pipelines.lost_rows import LostRows, died, tolerate_losses
+from pipelines.patience import patient
 from pipelines.storage import join, write_bytes
+
+NO_PROGRESS_S = -1
+"""A clip may take hours on a processor; a detector that hangs has a deadline of its own."""
 
 
 def run(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings) -> None:
     """Evaluate. What is there already, of an earlier run, is taken.
 
     Raises:
-        ValueError: over a network's path, without MediaPipe's model, or, once all else is done,
-            if a method could not make any clip or not all clips were looked at, in one line.
+        ValueError: over a network's path, or without MediaPipe's model, in one line.
+        JobError: once all else is done, if a method could not make any clip or not all clips were
+            looked at; at once if the output cannot be written.
     """
     join_cluster()
-    quiet_ray_data()
+    quiet_ray_data(NO_PROGRESS_S)
+    tolerate_losses(DataContext.get_current())
     origins = find_networks(settings, clips.index.num_frames)
     for key, why in origins.missing.items():
         print(f"not measured, {key}: {why}")
@@ -40,30 +49,45 @@ def run(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings
     finish(result, clips, planned, scores, settings)
     for said in problems:
         if said.startswith(BROKEN_OFF):
-            raise ValueError(f"{said}; the tables tell of what is measured, a second run goes on")
+            raise JobError(f"{said}; the tables tell of what is measured, a second run goes on")
     for one in planned:
         if one.made and not one.done(clips):
             own = (said for said in problems if said.startswith(f"{one.method.name}: "))
             why = next(own, f"{one.method.name}: it has made nothing")
-            raise ValueError(f"{why}; none of its clips could be made, all else is done")
+            raise JobError(f"{why}; none of its clips could be made, all else is done")
 
 
 def make_all(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings) -> list[str]:
     """Generate what is missing; gives a line for each clip, or method, that could not be made."""
     problems = []
     for one in planned:
-        wanted = one.to_make(clips)
-        if not wanted:
-            continue
-        with tqdm(total=len(wanted), unit="clip", desc=one.method.name, mininterval=1.0) as bar:
+        if wanted := one.to_make(clips):
+            with tqdm(total=len(wanted), unit="clip", desc=one.method.name, mininterval=1.0) as bar:
+                lines = make(clips, wanted, one, settings, bar)
+            problems += [f"{one.method.name}: {line}" for line in lines]
+    return problems
+
+
+def make(
+    clips: EvaluationSet, wanted: list[int], one: Planned, settings: EvaluateSettings, bar: tqdm
+) -> list[str]:
+    """Generate a method's clips, those that were lost with their process once more and alone."""
+    ids, lines = clips.index.clip_ids, []
+    with LostRows() as losses:
+        for alone in (False, True):
+            came = set()
             try:
-                for clip_id, problem in generate(clips, wanted, one, settings):
+                for clip_id, problem in generate(clips, wanted, one, settings, alone):
+                    came.add(clip_id)
                     bar.update()
                     if problem:
-                        problems.append(f"{one.method.name}: {clip_id}: {problem}")
-            except RayError as error:  # a model that cannot be loaded, a worker that died
-                problems.append(f"{one.method.name}: {reason(error)}")
-    return problems
+                        lines.append(f"{clip_id}: {problem}")
+            except RayError as error:  # a model that cannot be loaded
+                return [*lines, reason(error)]
+            wanted = [clip for clip in wanted if ids[clip] not in came]
+            if not wanted:
+                break
+    return lines + [f"{ids[clip]}: {died(losses)}" for clip in wanted]
 
 
 BROKEN_OFF = "measuring broke off"
@@ -76,22 +100,31 @@ def score_all(
     settings: EvaluateSettings,
     origins: Origins,
 ) -> list[str]:
-    """Measure what is not measured yet; gives a line for each clip that could not be."""
+    """Measure what is not measured yet; gives a line for each clip that could not be.
+
+    As in generation, what was lost with its process is tried once more, and alone.
+    """
     wanted: dict[int, list[ToScore]] = {}
     for one in planned:
         for clip, to_score in one.to_score(clips, scores).items():
             wanted.setdefault(clip, []).append(to_score)
     problems: list[str] = []
-    if wanted:
-        total = sum(map(len, wanted.values()))
-        with tqdm(total=total, unit="clip", desc="measure", mininterval=1.0) as bar:
+    total = sum(map(len, wanted.values()))
+    with (
+        LostRows() as losses,
+        tqdm(total=total, unit="clip", desc="measure", mininterval=1.0) as bar,
+    ):
+        for alone in (False, True):
+            if not wanted:
+                break
             try:
-                for count, said in score(clips, wanted, settings, origins):
+                for clip, count, lines in score(clips, dict(wanted), settings, origins, alone):
+                    del wanted[clip]
                     bar.update(count)
-                    problems += said
-            except RayError as error:  # a clip over which a worker dies each time, say
-                problems.append(f"{BROKEN_OFF}: {reason(error)}")
-    return problems
+                    problems += lines
+            except RayError as error:  # a detector that cannot be started, say
+                return [*problems, f"{BROKEN_OFF}: {reason(error)}"]
+    return problems + [f"{clips.index.clip_ids[clip]}: {died(losses)}" for clip in wanted]
 
 
 def finish(
@@ -111,13 +144,15 @@ def finish(
     }
     urls = [join(settings.output, name) for name in files]
     for url, data in zip(urls, files.values(), strict=True):
-        write_bytes(url, data)
+        try:
+            patient(write_bytes)(url, data)
+        except Exception as error:  # each storage has its own
+            raise cannot_write(settings.output, error) from error
     name = settings.output.rstrip("/").rsplit("/", 1)[-1]
     tags = {"handi.output": settings.output, "handi.protocol": PROTOCOL}
-    experiment = Experiment.start(settings.experiment, name, settings.model_dump(), tags)
-    experiment.log_metrics(0, result.numbers())
-    for file, data in files.items():
-        experiment.log_bytes(file, data)
-    experiment.close()
+    with Experiment.start(settings.experiment, name, settings.model_dump(), tags) as experiment:
+        experiment.log_metrics(0, result.numbers())
+        for file, data in files.items():
+            experiment.log_bytes(file, data)
     print(table)
     print("\n".join(urls))

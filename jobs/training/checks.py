@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 import ray
 
@@ -16,7 +15,7 @@ from jobs.validation import held_out
 from pipelines.checkpoints import latest_checkpoint
 from pipelines.clip_index import ClipIndex, read_clip_index
 from pipelines.prior import read_prior
-from pipelines.storage import absolute, join, read_bytes, writable
+from pipelines.storage import join, read_bytes, writable
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,6 @@ def check(settings: TrainSettings) -> Checked:
     shape = model_shape(settings.model, settings.checkpoint, settings.resolution)
     settings.model, settings.resolution = shape.model, shape.resolution
     settings.num_frames = settings.num_frames or shape.num_frames
-    settings.data = absolute(settings.data)
     index = read_clip_index(settings.data)
     if (index.height, index.width) != (settings.resolution, settings.resolution):
         raise ValueError(
@@ -66,8 +64,6 @@ def check(settings: TrainSettings) -> Checked:
             "run jobs/preprocess.py again"
         ) from None
     training, held = held_out(index.clip_ids, index.splits, settings.validation.held_out)
-    if settings.hand_model:
-        settings.hand_model = str(Path(settings.hand_model).absolute())
     hand_landmarker_task(settings.hand_model)
     settings.output = writable(settings.output)
     steps = settings.epochs * settings.plan(len(training)).steps

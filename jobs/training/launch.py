@@ -6,6 +6,7 @@ import json
 import os
 import tempfile
 import threading
+import time
 import uuid
 from importlib.metadata import version
 
@@ -15,9 +16,11 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
 from jobs.experiment import Experiment
+from jobs.interrupts import Interrupted
 from jobs.tracking import without_password
 from jobs.training.checks import Checked
-from jobs.training.failures import TellFailures, of_training
+from jobs.training.failures import TellFailures, of_training, reason
+from jobs.training.records import StopRequest
 from jobs.training.settings import TrainSettings
 from jobs.training.watch import OnValidation, Watch
 from jobs.training.worker import train_worker
@@ -25,6 +28,8 @@ from pipelines.storage import exists, join, read_bytes, write_bytes
 
 RUN_FILE = "mlflow.json"
 """In the output: which MLflow run its training is, so that a resumed one goes on in it."""
+END_S = 5.0
+"""For workers to end by themselves, once one has said why the training cannot go on."""
 PACKAGES = ("handi", "ray", "torch", "diffusers", "transformers", "mlflow")
 
 
@@ -74,14 +79,19 @@ def run(
     # The workers' paths are those of the job, not of a folder that Ray makes for each.
     os.environ["RAY_CHDIR_TO_TRIAL_DIR"] = "0"
     queue = Queue(actor_options={"num_cpus": 0, "label_selector": _this_node()})
+    stop = StopRequest.options(label_selector=_this_node()).remote()  # type: ignore[attr-defined]
     resources: dict[str, float] = {"CPU": settings.cpus_per_worker}
     on_gpus = settings.device == "cuda"
     if on_gpus:
         resources["GPU"] = 1
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
         trainer = TorchTrainer(
             train_worker,
-            train_loop_config={"settings": settings.model_dump(), "records": queue},
+            train_loop_config={
+                "settings": settings.model_dump(),
+                "records": queue,
+                "stop": stop,
+            },
             scaling_config=ScalingConfig(
                 num_workers=settings.num_workers,
                 use_gpu=on_gpus,
@@ -99,11 +109,49 @@ def run(
         )
         with Watch(queue, experiment, checked.done, checked.steps, on_validation) as watch:
             try:
-                trainer.fit()
-            except TrainingFailedError as error:
-                watch.stopped = watch.stopped or of_training(error)
+                failed = _fit(trainer, watch)
+            except KeyboardInterrupt as interrupt:
+                stop.make.remote()
+                outcome = _last_checkpoint(watch, settings.grace_s)
+                if isinstance(interrupt, Interrupted):
+                    interrupt.outcome = outcome
+                raise
+        watch.stopped = watch.stopped or failed
         queue.shutdown()
     return watch.stopped
+
+
+def _fit(trainer: TorchTrainer, watch: Watch) -> str | None:
+    """Train, until it ends or a worker says that it cannot go on; gives why Ray Train gave up.
+
+    In a thread: in the main one Ray Train would put a handler of its own for Ctrl-C.
+    """
+    outcome: list[str | None] = []
+
+    def fit() -> None:
+        try:
+            trainer.fit()
+        except TrainingFailedError as error:
+            outcome.append(of_training(error))
+        except Exception as error:  # such as of a cluster that is gone
+            outcome.append(reason(error))
+
+    thread = threading.Thread(target=fit, daemon=True)
+    thread.start()
+    while thread.is_alive() and not watch.stopped:
+        thread.join(0.2)
+    thread.join(END_S)
+    return outcome[0] if outcome else None
+
+
+def _last_checkpoint(watch: Watch, grace_s: float) -> str:
+    """Wait for the checkpoint that was asked for; gives a line about it."""
+    deadline = time.monotonic() + grace_s
+    while watch.saved is None and time.monotonic() < deadline:
+        time.sleep(0.1)
+    if watch.saved is None:
+        return f"no checkpoint could be written in {grace_s:g} s (--grace-s); the last one holds"
+    return f"step {watch.saved} is saved as a checkpoint"
 
 
 def _this_node() -> dict[str, str]:

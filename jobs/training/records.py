@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from typing import Any
 
+import ray
 from ray.util.queue import Empty, Queue
 
 
@@ -39,17 +41,39 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Saved:
+    """The checkpoint that an interrupted training was asked for is written, at this step."""
+
+    step: int
+
+
+@dataclass(frozen=True)
 class Stopped:
     """Why the training ended before its end: a line for the user."""
 
     reason: str
 
 
-Record = Progress | Picture | Note | Stopped
+Record = Progress | Picture | Note | Saved | Stopped
+
+
+@ray.remote(num_cpus=0)
+class StopRequest:
+    """The driver's wish that the training end: rank 0 looks at it after each step."""
+
+    def __init__(self) -> None:
+        self._made = asyncio.Event()
+
+    async def make(self) -> None:
+        self._made.set()
+
+    async def wait(self) -> None:
+        """Return when it was made."""
+        await self._made.wait()
 
 
 class Reporter:
-    """The worker's end. Only rank 0 has one that speaks."""
+    """The worker's end. Of progress and pictures only rank 0 has one that speaks."""
 
     def __init__(self, queue: Queue | None) -> None:
         self._queue = queue

@@ -12,6 +12,7 @@ from handi_model.optimiser import OptimiserSettings
 from handi_model.trainable import Trains
 from handi_model.training import LossSettings
 from jobs.validation import ValidationSettings
+from pipelines.places import LocalPath, ModelPlace, Url
 
 
 class TrainSettings(BaseModel):
@@ -19,12 +20,12 @@ class TrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    data: str = Field(description="URL of the output of jobs/preprocess.py.")
-    output: str = Field(description="URL of the folder of this training; it resumes what is there.")
-    model: str = Field(
+    data: Url = Field(description="URL of the output of jobs/preprocess.py.")
+    output: Url = Field(description="URL of the folder of this training; it resumes what is there.")
+    model: ModelPlace = Field(
         "tiny", description="What to start from: a preset (tiny, base), or a saved pipeline's URL."
     )
-    checkpoint: str | None = Field(
+    checkpoint: ModelPlace | None = Field(
         None, description="Text-to-video checkpoint that `base` starts from: a folder or a hub id."
     )
     resolution: int | None = Field(
@@ -88,8 +89,14 @@ class TrainSettings(BaseModel):
     max_failures: int = Field(
         10, ge=-1, description="Times that lost workers are replaced; -1 does not count."
     )
+    grace_s: float = Field(
+        20,
+        ge=0,
+        description="Seconds that an interrupted training takes at most for the step under way and "
+        "a last checkpoint.",
+    )
     log_every: int = Field(10, ge=1, description="Steps between two records of losses.")
-    hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
+    hand_model: LocalPath | None = Field(None, description="Path of hand_landmarker.task.")
     experiment: str = Field("handi-train", description="Experiment in MLflow.")
     registered_model: str | None = Field(
         "handi", description="Name in MLflow's registry; none registers nothing."

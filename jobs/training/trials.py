@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import queue
 import threading
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from ray.tune.schedulers import ASHAScheduler
 from jobs.training.checks import check, check_cluster
 from jobs.training.launch import run, start_experiment
 from jobs.training.settings import TrainSettings
+from pipelines.job_error import JobError
 from pipelines.storage import join
 
 TRIAL = {"CPU": 0.01}
@@ -54,7 +56,7 @@ def run_trials(
         The trials, those that went furthest first, of these the best first.
 
     Raises:
-        ValueError: if none came to a validation, in one line.
+        JobError: if none came to a validation.
     """
     tuner = tune.Tuner(
         # The trial only starts workers and waits; they take what a training takes.
@@ -77,13 +79,18 @@ def run_trials(
         run_config=tune.RunConfig(storage_path=scratch, verbose=0),
     )
     trials = []
-    for result in tuner.fit():  # type: ignore[attr-defined]
+    # Not in the main thread, where Ray Tune would put a handler of its own for Ctrl-C.
+    with ThreadPoolExecutor(1) as thread:
+        results = thread.submit(tuner.fit)
+        while not results.done():
+            wait([results], timeout=0.2)
+    for result in results.result():  # type: ignore[attr-defined]
         said = result.metrics or {}
         if math.isfinite(said.get("score", math.nan)):
             weights = result.config or {}
             trials.append(Trial(weights["alpha"], weights["eta"], said["score"], said["epoch"]))
     if not trials:
-        raise ValueError(f"no training came to a validation; see {training.output}/trials")
+        raise JobError(f"no training came to a validation; see {training.output}/trials")
     return sorted(trials, key=lambda trial: (-trial.epochs, trial.score))
 
 

@@ -8,6 +8,7 @@ from jobs.training.records import Picture, Reporter
 from jobs.training.work import Work
 from jobs.validation import Tally, ValidatedClip, validate
 from pipelines.clip_rows import clips_of
+from pipelines.job_error import refusals
 from pipelines.patience import patient
 from pipelines.storage import join, write_bytes
 
@@ -41,7 +42,8 @@ def validate_together(work: Work, epoch: int, reporter: Reporter) -> dict[str, f
         for path, data in pictures.items():
             reporter.tell(Picture(path, data))
             if work.rank == 0:
-                patient(write_bytes)(join(settings.output, path), data)
+                with refusals(settings.output):
+                    patient(write_bytes)(join(settings.output, path), data)
     return total.means()
 
 

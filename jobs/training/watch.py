@@ -10,7 +10,7 @@ from ray.util.queue import Queue
 from tqdm import tqdm
 
 from jobs.experiment import Experiment
-from jobs.training.records import Note, Picture, Progress, Stopped, received
+from jobs.training.records import Note, Picture, Progress, Saved, Stopped, received
 
 SHOWN = ("loss", "noise", "mask_iou", "hand")
 """Of a stage's losses, beside the bar."""
@@ -24,6 +24,7 @@ class Watch:
 
     Attributes:
         stopped: why the training ended before its end, or None.
+        saved: step of the checkpoint that was asked for, or None.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Watch:
         on_validation: OnValidation | None = None,
     ) -> None:
         self.stopped: str | None = None
+        self.saved: int | None = None
         self._queue = queue
         self._on_validation = on_validation
         self._experiment = experiment
@@ -72,6 +74,8 @@ class Watch:
                 self._experiment.log_bytes(record.path, record.data)
             elif isinstance(record, Note):
                 self._bar.write(record.text)
+            elif isinstance(record, Saved):
+                self.saved = record.step
             elif isinstance(record, Stopped):
                 self.stopped = record.reason
 

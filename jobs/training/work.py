@@ -29,6 +29,7 @@ from jobs.training.settings import TrainSettings
 from jobs.validation import held_out
 from pipelines.checkpoints import CheckpointWriter, latest_checkpoint
 from pipelines.clip_index import ClipIndex, read_clip_index
+from pipelines.job_error import refusals
 from pipelines.latents import LatentIndex, open_latents
 from pipelines.models import open_pipeline
 from pipelines.patience import patient
@@ -63,8 +64,15 @@ class Work:
     def device(self) -> torch.device:
         return self.pipe.device
 
-    def save(self, course: Course) -> None:
-        """Begin to write a checkpoint; the training goes on meanwhile."""
+    def save(self, course: Course, at_once: bool = False) -> None:
+        """Begin to write a checkpoint; the training goes on meanwhile.
+
+        Args:
+            at_once: return when it is written.
+
+        Raises:
+            OutputRefused: if the storage refused this one or the one before.
+        """
         if self.rank == 0:
             numbers: dict[str, Any] = {
                 "course": asdict(course),
@@ -72,7 +80,10 @@ class Work:
             }
             numbers["data"] = self.index.fingerprint
             state = TrainingState.of(self.trainer.optimiser, numbers)
-            self.checkpoints.save(course.done, state.write, course.score)
+            with refusals(self.settings.output):
+                self.checkpoints.save(course.done, state.write, course.score)
+                if at_once:
+                    self.checkpoints.wait()
 
 
 def checkpoints_folder(settings: TrainSettings) -> str:

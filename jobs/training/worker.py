@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
+import ray
 import torch
 import torch.distributed as dist
-from ray import train
+from ray import ObjectRef, train
 from ray.data import DataIterator, ExecutionResources
 from ray.train.collective import broadcast_from_rank_zero
 from ray.util.queue import Queue
@@ -20,33 +22,49 @@ from handi_model.trainer import pass_seed, weighted_means
 from handi_model.training import StepResult, generated_share, stage_of_epoch
 from jobs.training.course import Course
 from jobs.training.finish import save_model, write_result
-from jobs.training.records import Pace, Progress, Reporter, Stopped
+from jobs.training.records import Pace, Progress, Reporter, Saved, Stopped
 from jobs.training.settings import TrainSettings
 from jobs.training.validating import validate_together
 from jobs.training.work import Work, set_up
 from pipelines.batches import batch_of
 from pipelines.cluster import quiet_ray_data
 from pipelines.epoch_stream import Pass, close_stream, epoch_streams, passes
+from pipelines.job_error import OutputRefused, refusals
+from pipelines.records import one_line
 
 
 def train_worker(config: dict[str, Any]) -> None:
     """Train to the end, from the newest checkpoint on.
 
+    What trying again does not cure (a damaged model, a storage that refuses) is told to the driver;
+    raised, it would have Ray Train replace the workers again and again.
+
     Args:
-        config: `settings` of TrainSettings, and the `records` queue.
+        config: `settings` of TrainSettings, the `records` queue, and the `stop` request.
     """
-    settings = TrainSettings.model_validate(config["settings"])
     rank = train.get_context().get_world_rank()
     queue: Queue = config["records"]
-    reporter = Reporter(queue if rank == 0 else None)
-    quiet_ray_data()
+    asked = config["stop"].wait.remote() if rank == 0 else None
+    settings = TrainSettings.model_validate(config["settings"])
+    try:
+        _train(settings, Reporter(queue if rank == 0 else None), asked)
+    except (ValueError, OutputRefused) as error:
+        traceback.print_exc()  # into the worker's log
+        Reporter(queue).tell(Stopped(one_line(error)))
+        _wait_for_the_end()
+
+
+def _train(settings: TrainSettings, reporter: Reporter, asked: ObjectRef | None) -> None:
+    rank = train.get_context().get_world_rank()
+    # A stream waits as long as the training does something else, such as a validation.
+    quiet_ray_data(no_progress_s=-1)
     work = set_up(settings, reporter)
     course = work.restored
     plan = settings.plan(len(work.training_clips))
     total = settings.epochs * plan.steps
     for epoch in range(course.done // plan.steps, settings.epochs):
         stage = stage_of_epoch(epoch, settings.cycle)
-        if not _train_epoch(work, course, plan, epoch, stage, total, reporter):
+        if not _train_epoch(work, course, plan, epoch, stage, total, reporter, asked):
             reporter.tell(Stopped(_no_gradient(settings, course)))
             return
         last = epoch + 1 == settings.epochs
@@ -58,9 +76,10 @@ def train_worker(config: dict[str, Any]) -> None:
         elif last:
             work.save(course)
     if rank == 0:
-        work.checkpoints.wait()
-        save_model(work)
-        write_result(work, course)
+        with refusals(settings.output):
+            work.checkpoints.wait()
+            save_model(work)
+            write_result(work, course)
     dist.barrier()
 
 
@@ -72,6 +91,7 @@ def _train_epoch(
     stage: Stage,
     total: int,
     reporter: Reporter,
+    asked: ObjectRef | None,
 ) -> bool:
     """Go through an epoch from where the course is; False where the training must stop."""
     settings, trainer = work.settings, work.trainer
@@ -118,6 +138,10 @@ def _train_epoch(
             reporter.tell(Progress(course.done, epoch, stage, {}))
         if course.skipped_in_row >= settings.max_skipped:
             return False
+        if asked is not None and ray.wait([asked], timeout=0)[0]:
+            work.save(course, at_once=True)
+            reporter.tell(Saved(course.done))
+            _wait_for_the_end()
         if course.done % settings.checkpoint_every == 0 and step + 1 < plan.steps:
             work.save(course)
     # To the end of the stream, so that Ray Data is done with it.
@@ -172,6 +196,12 @@ def _counted(work: Work, taken: Pass, counted: int) -> tuple[Any, float]:
     chosen = kept if len(kept) else [0]
     columns = {name: values[chosen] for name, values in taken.columns.items()}
     return batch_of(work.pipe, columns), len(kept) / counted
+
+
+def _wait_for_the_end() -> None:
+    """Stay until the driver ends the workers; to return would look like a failure to the others."""
+    while True:
+        time.sleep(60)
 
 
 class _Tracked:

@@ -20,10 +20,10 @@ from handi_model.metrics.hand_error import hand_error
 from handi_model.metrics.locality import change_outside, flow_inside
 from handi_model.metrics.smoothness import joint_jerk
 from pipelines.evaluation.clips import RealClip
-from pipelines.evaluation.made_files import SUFFIX
+from pipelines.evaluation.made_files import SUFFIX, write_result
 from pipelines.evaluation.seen_hands import SeenHands
 from pipelines.evaluation.views import View
-from pipelines.storage import join, read_bytes, write_bytes
+from pipelines.storage import join, read_bytes
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def write_scores(folder: str, clip_id: str, scores: Scores) -> None:
     np.savez_compressed(
         sink, said=said, joints=scores.hands.joints, detected=scores.hands.detected, **arrays
     )
-    write_bytes(join(folder, clip_id + SUFFIX), sink.getvalue())
+    write_result(join(folder, clip_id + SUFFIX), sink.getvalue())
 
 
 def read_scores(folder: str, clip_id: str) -> Scores:

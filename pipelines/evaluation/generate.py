@@ -8,7 +8,6 @@ from typing import Any
 
 import ray
 import torch
-from ray.data import ActorPoolStrategy
 
 from handi_model.baselines.load import open_method
 from handi_model.baselines.method import Task
@@ -20,6 +19,8 @@ from pipelines.evaluation.made_files import Cost, write_made
 from pipelines.evaluation.networks import one_thread
 from pipelines.evaluation.plan import ON_OUR_PIPELINE, Planned
 from pipelines.evaluation.settings import EvaluateSettings
+from pipelines.job_error import OutputRefused, cannot_write
+from pipelines.lost_rows import NO_RETRIES, pool
 from pipelines.models import load_pipeline
 from pipelines.records import one_line
 from pipelines.workers import place_workers
@@ -43,11 +44,14 @@ class Generator:
         self.method = open_method(method.kind, model, self.device, dtype, **method.options())
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        outcome = {"clip_id": row["clip_id"], "problem": "", "refused": ""}
         try:
             self._make(row)
+        except OutputRefused as error:
+            outcome["refused"] = one_line(error)
         except Exception as error:  # of this clip: the others go on
-            return {"clip_id": row["clip_id"], "problem": one_line(error)}
-        return {"clip_id": row["clip_id"], "problem": ""}
+            outcome["problem"] = f"{type(error).__name__}: {one_line(error)}"
+        return outcome
 
     def _make(self, row: dict[str, Any]) -> None:
         real = real_clip(row)
@@ -67,12 +71,23 @@ class Generator:
 
 
 def generate(
-    clips: EvaluationSet, wanted: list[int], planned: Planned, settings: EvaluateSettings
+    clips: EvaluationSet,
+    wanted: list[int],
+    planned: Planned,
+    settings: EvaluateSettings,
+    alone: bool = False,
 ) -> Iterator[tuple[str, str]]:
     """Make a method's clips, and give each one's id and what went wrong. Ray must be running.
 
+    A clip whose process died does not come out.
+
     Args:
         wanted: numbers of the clips to make.
+        alone: whether each worker holds one clip at a time, see `pipelines/lost_rows.py`.
+
+    Raises:
+        JobError: if the storage refuses what is made.
+        ray.exceptions.RayError: if no worker can be started, such as over a model.
     """
     place = place_workers(settings.workers, len(wanted), settings.device)
     rows = (
@@ -83,12 +98,14 @@ def generate(
         .map(
             Generator,  # type: ignore[arg-type]  # Ray builds one an actor
             fn_constructor_args=(planned, settings),
-            compute=ActorPoolStrategy(size=place.actors),
+            compute=pool(place.actors, alone),
             num_gpus=place.gpus,
             num_cpus=place.cpus,
-            max_task_retries=1,  # a clip that kills its process would be tried for ever
+            max_task_retries=NO_RETRIES,
         )
         .iter_rows()
     )
     for row in rows:
+        if row["refused"]:
+            raise cannot_write(settings.output, row["refused"])
         yield row["clip_id"], row["problem"]

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from handi_model.baselines.method import Made
 from pipelines.clip_files import encode_mp4
+from pipelines.job_error import OutputRefused
+from pipelines.patience import patient
+from pipelines.records import one_line
 from pipelines.storage import join, read_bytes, write_bytes
 
 SUFFIX, COST_SUFFIX = ".npz", ".json"
@@ -46,23 +49,38 @@ def made_url(folder: str, clip_id: str) -> str:
 
 
 def write_made(folder: str, clip_id: str, made: Made, cost: Cost, fps: float) -> None:
-    """Write a generated clip.
+    """Write a generated clip. A storage that is away for a while is waited for.
 
     Args:
         fps: frames a second of the MP4.
+
+    Raises:
+        OutputRefused: if the storage refuses.
     """
     height, width = (side // 2 * 2 for side in made.frames.shape[1:3])  # as H.264 needs them
-    write_bytes(join(folder, f"{clip_id}.mp4"), encode_mp4(made.frames[:, :height, :width], fps))
+    write_result(join(folder, f"{clip_id}.mp4"), encode_mp4(made.frames[:, :height, :width], fps))
     arrays: dict[str, NDArray[np.generic] | float] = {"frames": made.frames}
     if made.area is not None:
         arrays["area"] = made.area
     if made.change_outside is not None:
         arrays["change_outside"] = made.change_outside
     # In a small file of its own, so that the frames need not be read for it.
-    write_bytes(join(folder, f"{clip_id}{COST_SUFFIX}"), json.dumps(vars(cost)).encode())
+    write_result(join(folder, f"{clip_id}{COST_SUFFIX}"), json.dumps(vars(cost)).encode())
     sink = io.BytesIO()
     np.savez_compressed(sink, **arrays)  # type: ignore[arg-type]
-    write_bytes(made_url(folder, clip_id), sink.getvalue())
+    write_result(made_url(folder, clip_id), sink.getvalue())
+
+
+def write_result(url: str, data: bytes) -> None:
+    """Write a file of the evaluation. A storage that is away for a while is waited for.
+
+    Raises:
+        OutputRefused: if the storage refuses.
+    """
+    try:
+        patient(write_bytes)(url, data)
+    except Exception as error:  # each storage has its own; it was waited for
+        raise OutputRefused(one_line(error)) from None
 
 
 def read_made(url: str) -> Made:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import ray
 from numpy.typing import NDArray
-from ray.data import ActorPoolStrategy
 
 from handi_model.baselines.method import Made
 from handi_model.seeds import clip_seed
@@ -30,6 +29,8 @@ from pipelines.evaluation.seen_hands import hand_tracker
 from pipelines.evaluation.settings import EvaluateSettings
 from pipelines.evaluation.views import OncePerFrame, View, view
 from pipelines.frames import FitMode
+from pipelines.job_error import OutputRefused, cannot_write
+from pipelines.lost_rows import NO_RETRIES, pool
 from pipelines.records import one_line
 from pipelines.workers import place_workers
 
@@ -61,14 +62,16 @@ class Scorer:
             os.dup2(nowhere.fileno(), 2)
 
     def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
-        problems = []
+        problems: list[str] = []
+        outcome = {"clip": row["clip"], "scores": len(row["wanted"]), "problems": problems}
+        outcome["refused"] = ""
         try:
             real = real_clip(row["real"])
             look = self._looks_at(real)
             seen_real = look(real.frames)
         except Exception as error:  # of this clip: the others go on
-            problems = [f"{row['clip_id']}: {one_line(error)}"]
-            return {"clips": len(row["wanted"]), "problems": problems}
+            problems.append(f"{row['clip_id']}: {one_line(error)}")
+            return outcome
         for wanted in row["wanted"]:
             one = ToScore(**wanted)
             try:
@@ -79,9 +82,11 @@ class Scorer:
                 else:
                     seen = seen_real if one.kind == "real" else look(made.frames)
                 write_scores(one.folder, real.clip_id, self._scores(made, seen, real, seen_real))
+            except OutputRefused as error:
+                outcome["refused"] = one_line(error)
             except Exception as error:
                 problems.append(f"{one.method}: {real.clip_id}: {one_line(error)}")
-        return {"clips": len(row["wanted"]), "problems": problems}
+        return outcome
 
     def _looks_at(
         self, real: RealClip, without: tuple[str, ...] = ()
@@ -133,11 +138,19 @@ def score(
     wanted: dict[int, list[ToScore]],
     settings: EvaluateSettings,
     origins: Origins,
-) -> Iterator[tuple[int, list[str]]]:
-    """Score clips; gives how many are done since, and what went wrong. Ray must be running.
+    alone: bool = False,
+) -> Iterator[tuple[int, int, list[str]]]:
+    """Score clips: gives a clip's number, its scores done and what went wrong. Ray must be running.
+
+    A clip whose process died does not come out.
 
     Args:
         wanted: number of a clip -> what to measure on it.
+        alone: as in generation.
+
+    Raises:
+        JobError: if the storage refuses the scores.
+        ray.exceptions.RayError: if no worker can be started.
     """
     place = place_workers(settings.workers, len(wanted), settings.device)
     references = {
@@ -146,6 +159,7 @@ def score(
     }
     items = [
         {
+            "clip": clip,
             "clip_id": clips.index.clip_ids[clip],
             "real": references[clip],
             "other": references[(clip + 1) % len(clips)],
@@ -158,12 +172,14 @@ def score(
         .map(
             Scorer,  # type: ignore[arg-type]  # Ray builds one an actor
             fn_constructor_args=(settings, origins, clips.index.num_frames, clips.fit),
-            compute=ActorPoolStrategy(size=place.actors),
+            compute=pool(place.actors, alone),
             num_gpus=place.gpus,
             num_cpus=place.cpus,
-            max_task_retries=1,  # as in generation
+            max_task_retries=NO_RETRIES,
         )
         .iter_rows()
     )
     for row in rows:
-        yield row["clips"], list(row["problems"])
+        if row["refused"]:
+            raise cannot_write(settings.output, row["refused"])
+        yield row["clip"], row["scores"], list(row["problems"])

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import re
-from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from handi_model.config import DType
-from pipelines.storage import absolute
+from pipelines.places import LocalPath, ModelPlace, Url
 
 Kind = Literal[
     "handi",
@@ -28,9 +27,6 @@ GENERATIVE: tuple[Kind, ...] = ("handi", "animate-anything", "cogvideox", "pia",
 """Kinds that a model makes clips by."""
 OF_REAL_CLIPS: tuple[Kind, ...] = ("real", "still", "shuffled", "swapped")
 """Kinds that are made of the real clips: floors and ceilings of the figures."""
-
-NETWORK_PATHS = ("inception", "i3d", "clip", "blip", "egovlp", "hand_model")
-"""Keys that hold a local path."""
 
 
 class Sampling(BaseModel):
@@ -56,8 +52,10 @@ class MethodSettings(Sampling):
 
     name: str = Field(min_length=1, description="The row's title.")
     kind: Kind = Field(description="What makes the clips.")
-    model: str | None = Field(None, description="URL of a saved pipeline's folder, or a hub id.")
-    clips: str | None = Field(None, description="Of kind 'folder': URL of the clips.")
+    model: ModelPlace | None = Field(
+        None, description="URL of a saved pipeline's folder, or a hub id."
+    )
+    clips: Url | None = Field(None, description="Of kind 'folder': URL of the clips.")
     area: Literal["predicted", "true", "frame"] = Field(
         "predicted",
         description="Of kind 'handi': the motion area of stage 1, the true mask, or the whole "
@@ -66,7 +64,7 @@ class MethodSettings(Sampling):
     height: int | None = Field(None, ge=8, description="Of diffusers' pipelines, pixels.")
     width: int | None = Field(None, ge=8, description="Of diffusers' pipelines, pixels.")
     num_frames: int | None = Field(None, ge=2, description="Of diffusers' pipelines.")
-    motion_adapter: str | None = Field(
+    motion_adapter: ModelPlace | None = Field(
         None, description="Of PIA: a folder or hub id; the published one by default."
     )
 
@@ -125,14 +123,14 @@ FLOORS_AND_CEILINGS = (
 class EvaluateSettings(Sampling):
     """Keys of `jobs/evaluate.py`."""
 
-    data: str = Field(description="URL of the output of jobs/preprocess.py.")
-    output: str = Field(description="URL of the folder to write.")
-    model: str | None = Field(
+    data: Url = Field(description="URL of the output of jobs/preprocess.py.")
+    output: Url = Field(description="URL of the folder to write.")
+    model: ModelPlace | None = Field(
         None,
         description="URL of a saved HandiPipeline: evaluated as it is, without its mask, and "
         "under the true masks.",
     )
-    clips: str | None = Field(
+    clips: Url | None = Field(
         None, description="URL of a folder of clips made elsewhere, each named by its clip id."
     )
     methods: list[MethodSettings] = Field([], description="Further rows; best given in YAML.")
@@ -152,16 +150,16 @@ class EvaluateSettings(Sampling):
         50, ge=2, description="Sets of clips drawn for the interval of FID and FVD."
     )
 
-    inception: str | None = Field(None, description="Path of FID's Inception network.")
-    i3d: str | None = Field(None, description="Path of FVD's I3D network.")
-    clip: str | None = Field(None, description="Path of the CLIP model's folder.")
-    blip: str | None = Field(None, description="Path of the BLIP model's folder.")
-    egovlp: str | None = Field(
+    inception: LocalPath | None = Field(None, description="Path of FID's Inception network.")
+    i3d: LocalPath | None = Field(None, description="Path of FVD's I3D network.")
+    clip: LocalPath | None = Field(None, description="Path of the CLIP model's folder.")
+    blip: LocalPath | None = Field(None, description="Path of the BLIP model's folder.")
+    egovlp: LocalPath | None = Field(
         None,
         description="Path of EgoVLP's weights; for LEGO's figures on EPIC-KITCHENS those that "
         "were fine-tuned there (epic_mir_plus), converted.",
     )
-    hand_model: str | None = Field(
+    hand_model: LocalPath | None = Field(
         None, description="Path of hand_landmarker.task; found or downloaded by default."
     )
 
@@ -193,17 +191,6 @@ class EvaluateSettings(Sampling):
             if getattr(self, name) is not None and not self.model:
                 raise ValueError(f"{name}: it is of the model, and none is given (--model)")
         return self
-
-    def with_absolute_paths(self) -> EvaluateSettings:
-        """The same for workers, whose working directory may be another one.
-
-        Raises:
-            ValueError: if no storage is known for a URL, in one line.
-        """
-        local = {name: getattr(self, name) for name in NETWORK_PATHS}
-        paths = {name: str(Path(path).absolute()) for name, path in local.items() if path}
-        urls = {name: absolute(getattr(self, name)) for name in ("data", "output")}
-        return self.model_copy(update={**paths, **urls})
 
     def rows(self) -> list[MethodSettings]:
         """All methods, in the order of the tables; the real clip is always among them."""

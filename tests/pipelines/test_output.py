@@ -1,17 +1,27 @@
 """What an output holds: shards, the ledger, resuming, and clips whose worker died. No Ray."""
 
+import errno
 import json
 from dataclasses import asdict
 
-import numpy as np
+import pyarrow as pa
 import pytest
 
-from pipelines import preprocess
+from pipelines import preprocess, stages
 from pipelines.dataset import read_columns
-from pipelines.ledger import OutputError, claim, forget_failed, is_finished, read_ledger
+from pipelines.job_error import JobError
+from pipelines.ledger import (
+    OutputError,
+    begin,
+    check_same_rows,
+    forget_failed,
+    is_finished,
+    read_ledger,
+)
 from pipelines.records import Clip, Outcome, Problem
 from pipelines.settings import PreprocessSettings
-from pipelines.stages import by_video, decode_video, length_filter, write_shard
+from pipelines.shards import WriteError
+from pipelines.stages import OUTCOME_COLUMNS, by_video, decode_video, length_filter, write_shard
 from pipelines.storage import find, join, write_bytes
 
 
@@ -21,14 +31,19 @@ def clip(number: int, **changes) -> Clip:
     return Clip(**{**fields, **changes})
 
 
-def batch(*outcomes: Outcome) -> dict[str, np.ndarray]:
-    """As Ray hands a batch of rows to a stage."""
-    columns = {
-        "folder": [outcome.folder for outcome in outcomes],
-        "record": [outcome.to_ipc() for outcome in outcomes],
-        "seconds": [json.dumps({"decode": 0.5}) for _ in outcomes],
-    }
-    return {name: np.array(values, dtype=object) for name, values in columns.items()}
+def batch(*outcomes: Outcome) -> pa.Table:
+    """As the blocks of a shard come to the one who writes it."""
+    return pa.table(
+        {
+            "folder": [outcome.folder for outcome in outcomes],
+            "record": [outcome.to_ipc() for outcome in outcomes],
+            "seconds": [json.dumps({"decode": 0.5}) for _ in outcomes],
+        }
+    )
+
+
+def as_table(rows) -> pa.Table:
+    return pa.Table.from_pylist([{name: row[name] for name in OUTCOME_COLUMNS} for row in rows])
 
 
 def failed(number: int, attempts: int = 1) -> Outcome:
@@ -51,8 +66,8 @@ def settings(output: str, **changes) -> PreprocessSettings:
 
 def test_a_shard_goes_to_the_folders_of_its_outcomes_and_is_counted(output):
     counts = write_shard(batch(failed(1), filtered(2), filtered(3)), output, {})
-    assert counts["errors"] == [1] and counts["filtered"] == [2] and counts["clips"] == [0]
-    assert counts["decode"] == [1.5]
+    assert (counts["errors"], counts["filtered"], counts["clips"]) == (1, 2, 0)
+    assert counts["decode"] == 1.5
     assert read_ledger(output).folder_of == {"c1": "errors", "c2": "filtered", "c3": "filtered"}
 
 
@@ -81,17 +96,29 @@ def test_failed_clips_are_tried_again_and_their_attempts_add_up(output):
 
 
 def test_an_output_begun_with_other_settings_is_refused_and_the_key_is_named(output):
-    claim(output, settings(output))
-    claim(output, settings(output, rows_per_file=3, limit=5))
+    check_same_rows(output, settings(output, resolution=128))
+    begin(output, settings(output))
+    check_same_rows(output, settings(output, rows_per_file=3, limit=5))
     with pytest.raises(OutputError, match=r"resolution: .* begun with 256 and this run has 128"):
-        claim(output, settings(output, resolution=128))
-    claim(output, settings(output, resolution=128, overwrite=True))
+        check_same_rows(output, settings(output, resolution=128))
+    begin(output, settings(output, resolution=128, overwrite=True))
+    check_same_rows(output, settings(output, resolution=128))
+
+
+def test_an_output_that_starts_afresh_keeps_nothing_that_was_made_of_its_clips(output, tmp_path):
+    begin(output, settings(output))
+    write_shard(batch(failed(1), filtered(2)), output, {})
+    for name in ("latents/f00/clips/a.parquet", "summary.json", "prior.npy", "report.html"):
+        write_bytes(join(output, name), b"old")
+    begin(output, settings(output, overwrite=True))
+    files = {str(p.relative_to(tmp_path / "out")) for p in tmp_path.rglob("*") if p.is_file()}
+    assert files == {"settings.json"}
 
 
 def test_an_output_that_cannot_be_written_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot be written") as error:
-        claim(str(tmp_path / "file" / "out"), settings("x"))
+        begin(str(tmp_path / "file" / "out"), settings("x"))
     assert "\n" not in str(error.value)
 
 
@@ -102,6 +129,36 @@ def test_an_output_is_finished_when_its_summary_tells_of_all_its_clips(output):
     assert is_finished(output, read_ledger(output))
     write_shard(batch(filtered(3)), output, {})
     assert not is_finished(output, read_ledger(output))
+
+
+def test_what_no_stage_expects_is_the_clips_outcome_with_its_type_and_message(output, monkeypatch):
+    def decode_clips(uri, clips, frames, side):
+        yield clips[0], Problem("c0", uri, "decode", "MissingVideo", "no such video")
+        raise ZeroDivisionError("no frame rate")
+
+    monkeypatch.setattr(stages, "decode_clips", decode_clips)
+    (row,) = by_video([clip(n, video_uri="v.mp4") for n in range(3)])
+    write_shard(as_table(decode_video(row, settings(output))), output, {})
+    columns = ["clip_id", "error_type", "message"]
+    assert [
+        tuple(r.values()) for r in read_columns(join(output, "errors"), columns).to_pylist()
+    ] == [
+        ("c0", "MissingVideo", "no such video"),
+        ("c1", "ZeroDivisionError", "no frame rate"),
+        ("c2", "ZeroDivisionError", "no frame rate"),
+    ]
+
+
+def test_an_output_that_refuses_ends_the_run_and_its_clips_stay_to_do(output, monkeypatch):
+    def stream(clips, shards):
+        yield 2, []
+        raise WriteError(OSError(errno.ENOSPC, "No space left on device"))
+
+    monkeypatch.setattr(preprocess, "graph", lambda clips, *_: clips)
+    monkeypatch.setattr(preprocess, "stream", stream)
+    with pytest.raises(JobError, match=r"output: .*/out cannot be written: .*No space left"):
+        preprocess.run([clip(1), clip(2)], [], settings(output), "detector")
+    assert read_ledger(output).count() == {"clips": 0, "filtered": 0, "errors": 0}
 
 
 def test_videos_are_opened_once_for_all_their_clips():
@@ -121,28 +178,22 @@ def test_clips_out_of_the_length_bounds_are_filtered_without_decoding(output):
     assert row["folder"] == "filtered"
 
 
-class FakeDataset:
-    """Stands for the Ray graph: every clip ends up filtered but the one that kills its worker."""
-
-    def __init__(self, clips, output, killer):
-        self.clips, self.output, self.killer = clips, output, killer
-
-    def iter_rows(self):
-        for one in self.clips:
-            if one.clip_id != self.killer:
-                outcome = Outcome.filtered(one, "min_hand_rate", 0.0)
-                counts = write_shard(batch(outcome), self.output, {})
-                yield {name: values[0] for name, values in counts.items()}
-
-
 def test_a_clip_that_kills_its_worker_is_tried_alone_and_then_recorded(output, monkeypatch):
     runs = []
 
-    def graph(clips, settings, detector_name, earlier_attempts, alone=False):
+    def graph(clips, settings, detector_name, alone=False):
         runs.append(([one.clip_id for one in clips], alone))
-        return FakeDataset(clips, settings.output, killer="c2")
+        return clips
+
+    def stream(clips, shards):
+        """Every clip ends up filtered but the one that kills its process."""
+        for each in clips:
+            if each.clip_id != "c2":
+                outcome = Outcome.filtered(each, "min_hand_rate", 0.0)
+                yield 1, [shards.write(batch(outcome))]
 
     monkeypatch.setattr(preprocess, "graph", graph)
+    monkeypatch.setattr(preprocess, "stream", stream)
     clips = [clip(n) for n in range(4)]
     totals = preprocess.run(clips, [], settings(output), "detector")
     assert runs == [(["c0", "c1", "c2", "c3"], False), (["c2"], True)]
@@ -150,6 +201,7 @@ def test_a_clip_that_kills_its_worker_is_tried_alone_and_then_recorded(output, m
     assert read_ledger(output).count() == {"clips": 0, "filtered": 3, "errors": 1}
     (row,) = read_columns(join(output, "errors"), ["error_type", "attempts"]).to_pylist()
     assert row == {"error_type": "WorkerDied", "attempts": 2}
+    assert totals.outcomes == {"clips": 0, "filtered": 3, "errors": 1}
 
     again = preprocess.run(clips, [], settings(output), "detector")
     assert again.clips == 0 and len(runs) == 2
