@@ -33,6 +33,9 @@ class Clip:
         verb, noun: as the source names them, empty where it does not.
         verb_class, noun_class: class numbers of the source, None where it has none.
         participant: who wears the camera (a selection key; empty where unknown).
+        timestamp_s: the one moment that an annotation without start and stop names, seconds. Start
+            and stop are then our own rule's, and give way where the video ends before the stop. No
+            column of a table.
     """
 
     clip_id: str
@@ -47,6 +50,7 @@ class Clip:
     verb_class: int | None = None
     noun_class: int | None = None
     participant: str = ""
+    timestamp_s: float | None = None
 
 
 def one_line(error: Exception) -> str:

@@ -96,7 +96,7 @@ def camera_samples(
     most = sorted(measured, key=lambda row: (-row["camera_motion"], row["clip_id"]))
     shown = []
     for row in read_rows(settings.output, [row["clip_id"] for row in most[:MOVING_SAMPLES]]):
-        clip = Clip(**{name: row[name] for name in Clip.__dataclass_fields__})
+        clip = Clip(**{name: row[name] for name in Clip.__dataclass_fields__ if name in row})
         decoded = next(
             iter(decode_clips(clip.video_uri, [clip], len(row["frames"]), settings.working_side))
         )

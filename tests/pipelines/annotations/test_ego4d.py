@@ -270,6 +270,23 @@ def test_a_video_narrated_twice_gives_its_first_pass(store: Store, videos: str) 
     assert (clip.narration, clip.start_s, clip.stop_s) == ("cuts", 4.5, 5.5)
 
 
+def test_a_stretch_is_cut_off_where_the_video_begins_and_ends(store: Store, videos: str) -> None:
+    store("ego4d.json", json.dumps(METADATA))
+    times = [0.1, 99.8, 100.2, -0.1]
+    items = {"narration_pass_1": [(time_s, "#C C cuts") for time_s in times]}
+    beside = {"narration_pass_1": [(0, "#C C stirs"), (1, "#C C stirs")]}
+    url = store("narration.json", narration(("v0", items), ("v1", beside)))
+    found = read(url, videos, kind="narrations")
+    first, last, *others = found.clips
+    assert (first.start_s, last.stop_s) == (0.0, 100.0)
+    assert [clip.timestamp_s for clip in [first, last, *others]] == [0.1, 99.8, 0.0, 1.0]
+    assert [problem.message for problem in found.problems] == [
+        f"narration.json:v0.narration_pass_1.narrations[{n}]: timestamp_sec is {time_s}, outside "
+        "the video (0 to 100.0 s)"
+        for n, time_s in [(2, 100.2), (3, -0.1)]
+    ]
+
+
 def test_the_stretches_do_not_hang_on_the_split(store: Store, videos: str, memory: str) -> None:
     store("ego4d.json", json.dumps(METADATA))
     items = [[(1, "#C C a"), (3, "#C C b")], [(1, "#C C c"), (7, "#C C d"), (9, None)]]
