@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -23,7 +25,7 @@ def wanted_split(split: str | None) -> str | None:
     if split is None:
         return None
     if split not in SPLITS:
-        raise AnnotationsError(f"split {split!r}: expected train, validation or test")
+        raise AnnotationsError(f"split: {split!r}, expected train, validation or test")
     return SPLITS[split]
 
 
@@ -33,6 +35,7 @@ class Collector:
 
     clips: list[Clip] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     places: dict[str, str] = field(default_factory=dict)
 
     def add(self, place: str, clip: Clip) -> None:
@@ -54,7 +57,7 @@ class Collector:
         self._report(place, "MalformedRow", f"{place}: {message}", video_uri)
 
     def result(self) -> Annotations:
-        return Annotations(self.clips, self.problems)
+        return Annotations(self.clips, self.problems, self.warnings)
 
     def _report(self, place: str, error_type: str, message: str, video_uri: str) -> None:
         self.problems.append(Problem(place, video_uri, "annotations", error_type, message))
@@ -72,6 +75,19 @@ def explain(error: ValidationError) -> str:
         value = "is missing" if fault["type"] == "missing" else f"is {quote(fault['input'])}"
         faults.append(f"{name} {value} ({expected})")
     return "; ".join(faults)
+
+
+def closest(name: str, known: Collection[str], others: Mapping[str, str] | None = None) -> str:
+    """The known name that another one is likely meant for, empty if none is.
+
+    Args:
+        others: other name -> known name.
+    """
+    folded = name.casefold()
+    alias = (others or {}).get(folded)
+    if alias in known:
+        return str(alias)
+    return next(iter(get_close_matches(folded, known, n=1, cutoff=0.75)), "")
 
 
 def quote(value: Any, width: int = 60) -> str:

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.annotations import AnnotationsError
-from pipelines.annotations.epic_kitchens import read, seconds
+from pipelines.annotations.epic_kitchens import read
+from pipelines.annotations.fields import timestamp
 from tests.pipelines.annotations.conftest import Store
 
 GOOD = {
@@ -210,13 +211,13 @@ def test_timestamps_round_trip(milliseconds: int) -> None:
     whole, thousandths = divmod(milliseconds, 1000)
     hours, minutes, secs = whole // 3600, whole // 60 % 60, whole % 60
     text = f"{hours:02}:{minutes:02}:{secs:02}.{thousandths:03}"
-    assert seconds(text) == pytest.approx(milliseconds / 1000, abs=1e-6)
+    assert timestamp(text) == pytest.approx(milliseconds / 1000, abs=1e-6)
 
 
 @given(st.text("0123456789:.-", max_size=12))
 def test_what_is_no_timestamp_is_a_value_error(text: str) -> None:
     try:
-        assert seconds(text) >= 0
+        assert timestamp(text) >= 0
     except ValueError as error:
         assert str(error) == "expected HH:MM:SS.sss"
 
