@@ -5,7 +5,9 @@ python jobs/preprocess.py --source folder --videos URL --output URL
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version
+from typing import Any
 
 from handi_model.hands.model_files import ModelFileError, hand_landmarker_task, sha256
 from jobs.cli import load, stop
@@ -22,6 +24,8 @@ def main() -> None:
     try:
         settings.output = absolute(settings.output)
         table = read_clip_table(settings)
+        for warning in table.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         if settings.dry_run:
             describe(table, settings)
             return
@@ -62,9 +66,16 @@ def process(
     summary = summarize(settings, totals, detector)
     write_report(settings, summary, prior)
     write_summary(settings.output, summary)  # last: it says that the output is finished
-    outcome = "{clips_in} clips: {written} written, {filtered} filtered, {failed} failed"
-    print(outcome.format(**summary))
+    print(outcome(summary))
     track_run("preprocess", settings, summary, [join(settings.output, "report.html")])
+
+
+def outcome(summary: dict[str, Any]) -> str:
+    """One line about the whole output."""
+    line = "{clips_in} clips: {written} written, {filtered} filtered, {failed} failed"
+    if summary["malformed_rows"]:
+        line += "; {malformed_rows} malformed rows"
+    return line.format(**summary)
 
 
 def describe(table: Annotations, settings: PreprocessSettings) -> None:
@@ -79,7 +90,7 @@ def describe(table: Annotations, settings: PreprocessSettings) -> None:
         print(f"  {clip.clip_id}: {clip.narration!r}, {clip.start_s:.2f}-{stop_s} s")
     print(f"{len(table.problems)} malformed rows")
     for problem in table.problems[:5]:
-        print(f"  {problem.clip_id}: {problem.message}")
+        print(f"  {problem.message}")
     print(f"would write to {settings.output}")
 
 

@@ -53,6 +53,10 @@ class Clip:
     timestamp_s: float | None = None
 
 
+ANNOTATIONS = "annotations"
+"""The stage of problems behind which no clip stands: malformed rows."""
+
+
 def one_line(error: Exception) -> str:
     """The first line of what an error says, or its name where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
@@ -65,7 +69,7 @@ class Problem:
     Attributes:
         clip_id: the clip, or `<file>:<line>` for a row that could not be read as a clip.
         video_uri: the video, empty where the row does not tell.
-        stage: `annotations`, `decode`, `hands`, `camera` or `worker`.
+        stage: `annotations` for a row, else `decode`, `hands`, `camera` or `worker`.
         error_type: a short name that groups problems of one kind, such as `MissingVideo`.
         message: one line for a person: the culprit and the remedy.
         attempts: how many times it was tried.

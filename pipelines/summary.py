@@ -17,7 +17,7 @@ from pipelines.dataset import read_columns
 from pipelines.frames import decode_mask
 from pipelines.ledger import read_ledger
 from pipelines.preprocess import RunTotals
-from pipelines.records import SCHEMA_VERSION
+from pipelines.records import ANNOTATIONS, SCHEMA_VERSION
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import find, join, write_bytes
 
@@ -61,17 +61,24 @@ def write_prior(output: str, prior: NDArray[np.float32]) -> None:
 def summarize(
     settings: PreprocessSettings, totals: RunTotals, detector_name: str
 ) -> dict[str, Any]:
-    """Count the whole output, and describe the run that completed it."""
+    """Count the whole output, and describe the run that completed it.
+
+    `clips_in` is the sum of `written`, `filtered` and `failed`; `malformed_rows` stand in `errors`
+    too, but no clip stands behind them.
+    """
     output = settings.output
-    count = read_ledger(output).count()
+    ledger = read_ledger(output)
+    count = ledger.count()
     reasons = Counter(read_columns(join(output, "filtered"), ["reason"])["reason"].to_pylist())
-    errors = Counter(read_columns(join(output, "errors"), ["error_type"])["error_type"].to_pylist())
+    problems = read_columns(join(output, "errors"), ["error_type", "stage"]).to_pylist()
+    errors = Counter(row["error_type"] for row in problems if row["stage"] != ANNOTATIONS)
     return {
         "schema_version": SCHEMA_VERSION,
         "clips_in": sum(count.values()),
         "written": count["clips"],
         "filtered": count["filtered"],
         "failed": count["errors"],
+        "malformed_rows": len(ledger.malformed),
         "filtered_by": dict(reasons.most_common()),
         "failed_by": dict(errors.most_common()),
         "last_run": {

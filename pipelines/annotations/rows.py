@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from pipelines.annotations import Annotations, AnnotationsError
-from pipelines.records import Clip, Problem
+from pipelines.records import ANNOTATIONS, Clip, Problem
 
 SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 """The names that data sets give to their splits, and the clip table's."""
@@ -60,7 +60,7 @@ class Collector:
         return Annotations(self.clips, self.problems, self.warnings)
 
     def _report(self, place: str, error_type: str, message: str, video_uri: str) -> None:
-        self.problems.append(Problem(place, video_uri, "annotations", error_type, message))
+        self.problems.append(Problem(place, video_uri, ANNOTATIONS, error_type, message))
 
 
 def explain(error: ValidationError) -> str:
