@@ -98,7 +98,7 @@ def _videos(url: str, name: str, table: VideoTable, rows: Collector) -> Iterator
 def _prefix(url: str) -> str:
     """Where the videos are: at the top of the file, or in later versions under `videos`."""
     for prefix, event, _ in events(url):
-        if event == "start_map" and prefix:
+        if event == "start_map" and prefix and "." not in prefix:
             return "videos" if prefix == "videos" else ""
     return ""
 

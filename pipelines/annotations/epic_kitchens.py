@@ -97,7 +97,7 @@ def _read_file(url: str, split: str, listing: VideoListing, rows: Collector) -> 
     header, records = read_csv(url, required=SEGMENT)
     missing = [column for column in LABELS if column not in header]
     if missing and len(missing) < len(LABELS):
-        raise AnnotationsError(f"{url}: {lacking(missing, header)}")
+        raise AnnotationsError(f"{url}: {lacking(header, (*SEGMENT, *LABELS))}")
     for row in records:
         place = f"{base_name(url)}:{row.line}"
         video_uri = _video_uri(row, listing)

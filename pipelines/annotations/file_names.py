@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 _SEPARATORS = re.compile(r"[\s_.+~-]+")
-_COUNTERS = re.compile(r"(?:[\s#(\[]*[0-9]+[)\]]?)+$")
+_COUNTER = re.compile(r"(\D{3,}?|)[#(\[]?[0-9]+[)\]]?")
 _WORD = re.compile(r"\D+\d*")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _HASH = re.compile(r"(?=.*[0-9])[0-9a-f]{8,}", re.IGNORECASE)
@@ -34,7 +34,10 @@ def words(stem: str) -> str:
     spaced = _SEPARATORS.sub(" ", stem).strip()
     if _UUID.fullmatch(stem) or not any(map(_is_word, spaced.split())):
         return ""
-    return _COUNTERS.sub("", spaced)
+    parts = spaced.split()
+    while counter := _COUNTER.fullmatch(parts[-1]):
+        parts[-1:] = filter(None, [counter[1]])
+    return " ".join(parts)
 
 
 def _is_word(part: str) -> bool:

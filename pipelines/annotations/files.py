@@ -47,6 +47,8 @@ NOT_TEXT = {
 }
 """First bytes of what is taken for a table at times, and what to do about it."""
 
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
 
 def text_lines(url: str) -> list[str]:
     """The lines of a text file with their endings.
@@ -59,14 +61,24 @@ def text_lines(url: str) -> list[str]:
     """
     with opened(url) as file:
         data = file.read()
+    check_text(url, data)
+    encoding = "utf-16" if data.startswith(UTF16_MARKS) else "utf-8-sig"
+    return list(io.StringIO(data.decode(encoding, errors="replace"), newline=""))
+
+
+def check_text(url: str, head: bytes) -> None:
+    """Look at the first bytes of a file, four or more.
+
+    Raises:
+        AnnotationsError: they are of no text in UTF-8, or in UTF-16 with a byte order mark.
+    """
     for magic, hint in NOT_TEXT.items():
-        if data.startswith(magic):
+        if head.startswith(magic):
             raise AnnotationsError(f"{url}: {hint}")
-    marked = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    if not marked and b"\0" in data[:2]:
-        raise AnnotationsError(f"{url}: UTF-16 without a byte order mark; save it as UTF-8")
-    text = data.decode("utf-16" if marked else "utf-8-sig", errors="replace")
-    return list(io.StringIO(text, newline=""))
+    if b"\0" in head[:2]:
+        raise AnnotationsError(
+            f"{url}: not text, or UTF-16 without a byte order mark; save it as UTF-8"
+        )
 
 
 def is_file(url: str) -> bool:

@@ -10,7 +10,7 @@ from fsspec.utils import infer_compression
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from pipelines.annotations import Annotations, AnnotationsError
-from pipelines.annotations.fields import ClassNumber, Name, Seconds, Words
+from pipelines.annotations.fields import ClassNumber, Name, Seconds, Words, plain
 from pipelines.annotations.file_names import words
 from pipelines.annotations.files import base_name, is_file
 from pipelines.annotations.rows import SPLITS, Collector, closest, explain
@@ -170,11 +170,11 @@ def _caption_rows(captions: str) -> tuple[list[str], list[Row]]:
 
 def _ignored(captions: str, unknown: list[str], columns: list[str]) -> str:
     absent = [column for column in COLUMNS if column not in columns]
-    named = []
-    for column in unknown:
-        meant = closest(column, absent, OTHER_NAMES)
-        hint = f" (did you mean {meant}?)" if meant else ""
-        named.append((column or "without a name") + hint)
+    meant = {closest(column, unknown, OTHER_NAMES): column for column in absent}
+    hints = {name: f" (did you mean {column}?)" for name, column in meant.items()}
+    named = [plain(name) + hints.get(name, "") for name in unknown if name]
+    if "" in unknown:
+        named.append("without a name")
     return (
         f"{captions}: unknown column {', '.join(named)} is ignored; known are {', '.join(COLUMNS)}"
     )

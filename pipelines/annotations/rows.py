@@ -77,17 +77,20 @@ def explain(error: ValidationError) -> str:
     return "; ".join(faults)
 
 
-def closest(name: str, known: Collection[str], others: Mapping[str, str] | None = None) -> str:
-    """The known name that another one is likely meant for, empty if none is.
+def closest(
+    column: str, names: Collection[str], other_names: Mapping[str, str] | None = None
+) -> str:
+    """The name by which a column is likely meant, empty if there is none.
 
     Args:
-        others: other name -> known name.
+        other_names: what a column may be called by mistake -> its name.
     """
-    folded = name.casefold()
-    alias = (others or {}).get(folded)
-    if alias in known:
-        return str(alias)
-    return next(iter(get_close_matches(folded, known, n=1, cutoff=0.75)), "")
+    folded = {name.casefold(): name for name in names}
+    for other, meant in (other_names or {}).items():
+        if meant == column and other in folded:
+            return folded[other]
+    close = get_close_matches(column, folded, n=1, cutoff=0.75)
+    return folded[close[0]] if close else ""
 
 
 def quote(value: Any, width: int = 60) -> str:

@@ -43,7 +43,7 @@ def read_csv(
     columns, and most columns. Columns without a name are in the header and in no row.
 
     Args:
-        other_names: what a required column may be called by mistake -> its name, for a hint.
+        other_names: see `lacking`.
 
     Raises:
         AnnotationsError: it cannot be read, or its header lacks a required column or repeats one.
@@ -60,9 +60,8 @@ def read_csv(
     delimiter, header = max(
         headers.items(), key=lambda item: (len({*required} & {*item[1]}), len(item[1]))
     )
-    missing = [column for column in required if column not in header]
-    if missing:
-        raise AnnotationsError(f"{url}: {lacking(missing, header, other_names)}")
+    if fault := lacking(header, required, other_names):
+        raise AnnotationsError(f"{url}: {fault}")
     repeated = sorted({column for column in header if column and header.count(column) > 1})
     if repeated:
         raise AnnotationsError(f"{url}: more than one column {', '.join(repeated)}")
@@ -74,14 +73,22 @@ def _header(lines: list[str], delimiter: str) -> list[str]:
 
 
 def lacking(
-    missing: list[str], header: list[str], other_names: Mapping[str, str] | None = None
+    header: list[str], required: Collection[str], other_names: Mapping[str, str] | None = None
 ) -> str:
-    """What to say of a header that lacks columns."""
+    """What to say of a header that lacks columns; empty if it has all.
+
+    Args:
+        other_names: what a column may be called by mistake -> its name, for a hint.
+    """
+    missing = [column for column in required if column not in header]
+    if not missing:
+        return ""
     message = f"no column {', '.join(missing)}; its columns are {', '.join(header) or 'none'}"
     if header and header[0].startswith(("{", "[")):
         return f"{message}; it looks like JSON, expected CSV"
-    likely = [(name, closest(name, missing, other_names)) for name in header]
-    meant = [f"did you mean {column} by {name}?" for name, column in likely if column]
+    others = [name for name in header if name not in required]
+    likely = [(column, closest(column, others, other_names)) for column in missing]
+    meant = [f"did you mean {column} by {name}?" for column, name in likely if name]
     if meant:
         return f"{message}; {' '.join(meant)}"
     if len(header) == 1:
@@ -103,7 +110,7 @@ def _records(lines: list[str], at: int, header: list[str], delimiter: str) -> It
             cells = next(reader)
         except csv.Error as error:
             fault = f"not a CSV record ({error})"
-        while len(cells) > len(header) and not cells[-1].strip():
+        while len(cells) > len(header) and not cells[-1]:
             cells.pop()  # spreadsheets pad rows with empty cells
         if cells and len(cells) != len(header):
             fault = f"{len(cells)} columns, expected {len(header)}"

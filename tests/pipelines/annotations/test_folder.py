@@ -56,6 +56,8 @@ def test_a_single_video_is_one_clip(videos: str) -> None:
         ("stir12", "stir"),
         ("open_drawer-2", "open drawer"),
         ("open drawer (2)", "open drawer"),
+        ("open_drawer12_1", "open drawer"),
+        ("rip_mp3", "rip mp3"),
         ("open_drawer_2024-01-31", "open drawer"),
         ("add_2_eggs_1", "add 2 eggs"),
         ("P01_11_pour_h2o", "P01 11 pour h2o"),
