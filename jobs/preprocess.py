@@ -11,6 +11,7 @@ from jobs.interrupts import run_job
 
 import json
 import os
+import sys
 from importlib.metadata import version
 from typing import Any
 
@@ -37,6 +38,8 @@ def main() -> None:
     settings = load(PreprocessSettings, "preprocess")
     try:
         table = read_clip_table(settings)
+        for warning in table.warnings:
+            print(f"warning: {warning}", file=sys.stderr)
         if settings.dry_run:
             describe(table, settings)
             return
@@ -89,8 +92,7 @@ def process(table: Annotations, settings: PreprocessSettings, model_sha256: str)
     summary = summarize(settings, totals, detector)
     write_report(settings, summary, prior)
     write_summary(settings.output, summary)  # last: it says that the output is finished
-    outcome = "{clips_in} clips: {written} written, {filtered} filtered, {failed} failed"
-    print(outcome.format(**summary))
+    print(outcome(summary))
     if summary["failed"]:
         print(commonest(summary))
     track_run("preprocess", settings, summary, [join(settings.output, "report.html")])
@@ -108,6 +110,14 @@ def commonest(summary: dict[str, Any]) -> str:
     return "there was none"
 
 
+def outcome(summary: dict[str, Any]) -> str:
+    """One line about the whole output."""
+    line = "{clips_in} clips: {written} written, {filtered} filtered, {failed} failed"
+    if summary["malformed_rows"]:
+        line += "; {malformed_rows} malformed rows"
+    return line.format(**summary)
+
+
 def describe(table: Annotations, settings: PreprocessSettings) -> None:
     """Print what a run would do."""
     videos = {clip.video_uri for clip in table.clips}
@@ -120,7 +130,7 @@ def describe(table: Annotations, settings: PreprocessSettings) -> None:
         print(f"  {clip.clip_id}: {clip.narration!r}, {clip.start_s:.2f}-{stop_s} s")
     print(f"{len(table.problems)} malformed rows")
     for problem in table.problems[:5]:
-        print(f"  {problem.clip_id}: {problem.message}")
+        print(f"  {problem.message}")
     print(f"would write to {settings.output}")
 
 

@@ -39,11 +39,15 @@ def _why_none(table: Annotations, settings: PreprocessSettings) -> str:
             f"no clip at all: the selection leaves none of {len(table.clips)}; loosen --split, "
             "--verb, --noun, --participant or --lego-list"
         )
-    first = f"; the first of them: {table.problems[0].message}" if table.problems else ""
-    return (
-        f"no clip at all in {settings.annotations or settings.videos}: "
-        f"{len(table.problems)} malformed rows{first}"
-    )
+    split = f" of split {settings.split}" if settings.split else ""
+    if count := len(table.problems):
+        why = f"{count} malformed rows; the first of them: {table.problems[0].message}"
+    elif settings.annotations:
+        why = "none of its rows gives one"
+    else:
+        why = "neither a video nor a caption is there"
+    where = settings.annotations or settings.videos
+    return "; ".join([f"no clip at all{split} in {where}: {why}", *table.warnings])
 
 
 def _read(settings: PreprocessSettings) -> Annotations:

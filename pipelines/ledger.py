@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipelines.dataset import read_columns, write_table
-from pipelines.records import OUTCOMES, SCHEMA_VERSION, one_line
+from pipelines.records import ANNOTATIONS, OUTCOMES, SCHEMA_VERSION, one_line
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import exists, join, read_bytes, remove, write_bytes
 
@@ -32,16 +32,18 @@ class OutputError(ValueError):
 
 @dataclass(frozen=True)
 class Ledger:
-    """The clips that are accounted for.
+    """The clips that are accounted for, and the malformed rows.
 
     Attributes:
         folder_of: clip id -> folder its row stands in.
+        malformed: places of the annotation rows in `errors` that are no clips.
     """
 
     folder_of: dict[str, str]
+    malformed: frozenset[str] = frozenset()
 
     def __contains__(self, clip_id: object) -> bool:
-        return clip_id in self.folder_of
+        return clip_id in self.folder_of or clip_id in self.malformed
 
     def count(self) -> dict[str, int]:
         """Clips in each folder."""
@@ -52,16 +54,26 @@ class Ledger:
 def read_ledger(output: str) -> Ledger:
     """Read the clip ids of every finished file."""
     folder_of: dict[str, str] = {}
-    for folder in OUTCOMES:
+    for folder in ("clips", "filtered"):
         for clip_id in read_columns(join(output, folder), ["clip_id"])["clip_id"].to_pylist():
             folder_of[clip_id] = folder
-    return Ledger(folder_of)
+    malformed = set()
+    for row in read_columns(join(output, "errors"), ["clip_id", "stage"]).to_pylist():
+        if row["stage"] == ANNOTATIONS:
+            malformed.add(row["clip_id"])
+        else:
+            folder_of[row["clip_id"]] = "errors"
+    return Ledger(folder_of, frozenset(malformed))
 
 
 def is_finished(output: str, ledger: Ledger) -> bool:
-    """Whether the summary, which is written last, tells of just these clips."""
+    """Whether the summary, which is written last, tells of just these clips and malformed rows."""
     url = join(output, "summary.json")
-    return exists(url) and json.loads(read_bytes(url))["clips_in"] == len(ledger.folder_of)
+    if not exists(url):
+        return False
+    summary = json.loads(read_bytes(url))
+    counted = summary["clips_in"], summary.get("malformed_rows", 0)
+    return counted == (len(ledger.folder_of), len(ledger.malformed))
 
 
 def begun_settings(output: str) -> dict[str, Any] | None:
@@ -123,7 +135,7 @@ def _deciding(settings: PreprocessSettings) -> dict[str, Any]:
     return {"schema_version": SCHEMA_VERSION, **settings.row_settings()}
 
 
-def forget_failed(output: str, keep: Iterable[str] = ("annotations",)) -> dict[str, int]:
+def forget_failed(output: str, keep: Iterable[str] = (ANNOTATIONS,)) -> dict[str, int]:
     """Take the failed clips out of `errors`, so that they are tried again.
 
     Args:

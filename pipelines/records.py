@@ -33,6 +33,9 @@ class Clip:
         verb, noun: as the source names them, empty where it does not.
         verb_class, noun_class: class numbers of the source, None where it has none.
         participant: who wears the camera (a selection key; empty where unknown).
+        timestamp_s: the one moment that an annotation without start and stop names, seconds. Start
+            and stop are then our own rule's, and give way where the video ends before the stop. No
+            column of a table.
     """
 
     clip_id: str
@@ -47,6 +50,11 @@ class Clip:
     verb_class: int | None = None
     noun_class: int | None = None
     participant: str = ""
+    timestamp_s: float | None = None
+
+
+ANNOTATIONS = "annotations"
+"""The stage of problems behind which no clip stands: malformed rows."""
 
 
 def one_line(error: Exception) -> str:
@@ -61,7 +69,7 @@ class Problem:
     Attributes:
         clip_id: the clip, or `<file>:<line>` for a row that could not be read as a clip.
         video_uri: the video, empty where the row does not tell.
-        stage: `annotations`, `decode`, `hands`, `camera`, `encode` or `worker`.
+        stage: `annotations` for a row, else `decode`, `hands`, `camera`, `encode` or `worker`.
         error_type: a short name that groups problems of one kind, such as `MissingVideo`.
         message: one line for a person: the culprit and the remedy.
         attempts: how many times it was tried.

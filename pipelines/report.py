@@ -16,7 +16,7 @@ from pipelines.camera import measure_path, stabilize
 from pipelines.dataset import read_columns, read_rows
 from pipelines.drawing import draw_hands, heat_map, strip
 from pipelines.frames import Fit, decode_jpeg, decode_mask
-from pipelines.records import Clip
+from pipelines.records import ANNOTATIONS, Clip
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import join, write_bytes
 from pipelines.video import DecodedClip, decode_clips
@@ -49,6 +49,11 @@ def write_report(
     environment = Environment(
         loader=PackageLoader("pipelines", "."), autoescape=select_autoescape(default=True)
     )
+    problems = read_columns(
+        join(output, "errors"), ["clip_id", "stage", "error_type", "message", "attempts"]
+    ).to_pylist()
+    failed = [row for row in problems if row["stage"] != ANNOTATIONS]
+    malformed = [row for row in problems if row["stage"] == ANNOTATIONS]
     shown = [clips[i] for i in np.linspace(0, len(clips) - 1, min(SAMPLES, len(clips))).astype(int)]
     page = environment.get_template("report.html.j2").render(
         output=output,
@@ -58,9 +63,8 @@ def write_report(
         charts=picture(charts(clips)) if clips else None,
         samples=[sample(row) for row in read_rows(output, [row["clip_id"] for row in shown])],
         moving=camera_samples(clips, settings),
-        problems=read_columns(
-            join(output, "errors"), ["clip_id", "stage", "error_type", "message", "attempts"]
-        ).to_pylist()[:PROBLEMS_SHOWN],
+        failed=failed[:PROBLEMS_SHOWN],
+        malformed=malformed[:PROBLEMS_SHOWN],
         filtered=read_columns(
             join(output, "filtered"), ["clip_id", "reason", "value", "narration"]
         ).to_pylist()[:PROBLEMS_SHOWN],
@@ -96,7 +100,7 @@ def camera_samples(
     most = sorted(measured, key=lambda row: (-row["camera_motion"], row["clip_id"]))
     shown = []
     for row in read_rows(settings.output, [row["clip_id"] for row in most[:MOVING_SAMPLES]]):
-        clip = Clip(**{name: row[name] for name in Clip.__dataclass_fields__})
+        clip = Clip(**{name: row[name] for name in Clip.__dataclass_fields__ if name in row})
         decoded = next(
             iter(decode_clips(clip.video_uri, [clip], len(row["frames"]), settings.working_side))
         )

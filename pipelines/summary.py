@@ -17,7 +17,7 @@ from pipelines.dataset import read_columns
 from pipelines.frames import decode_mask
 from pipelines.ledger import read_ledger
 from pipelines.preprocess import RunTotals
-from pipelines.records import SCHEMA_VERSION
+from pipelines.records import ANNOTATIONS, SCHEMA_VERSION
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import find, join, write_bytes
 
@@ -61,21 +61,27 @@ def write_prior(output: str, prior: NDArray[np.float32]) -> None:
 def summarize(
     settings: PreprocessSettings, totals: RunTotals, detector_name: str
 ) -> dict[str, Any]:
-    """Count the whole output, and describe the run that completed it."""
+    """Count the whole output, and describe the run that completed it.
+
+    `clips_in` is the sum of `written`, `filtered` and `failed`; `malformed_rows` stand in `errors`
+    too, but no clip stands behind them.
+    """
     output = settings.output
-    count = read_ledger(output).count()
+    ledger = read_ledger(output)
+    count = ledger.count()
     reasons = Counter(read_columns(join(output, "filtered"), ["reason"])["reason"].to_pylist())
-    problems = read_columns(
-        join(output, "errors"), ["clip_id", "error_type", "message"]
-    ).to_pylist()
-    errors = Counter(problem["error_type"] for problem in problems)
-    examples = {problem["error_type"]: problem["message"] for problem in reversed(problems)}
+    columns = ["clip_id", "error_type", "message", "stage"]
+    problems = read_columns(join(output, "errors"), columns).to_pylist()
+    failures = [problem for problem in problems if problem["stage"] != ANNOTATIONS]
+    errors = Counter(problem["error_type"] for problem in failures)
+    examples = {problem["error_type"]: problem["message"] for problem in reversed(failures)}
     return {
         "schema_version": SCHEMA_VERSION,
         "clips_in": sum(count.values()),
         "written": count["clips"],
         "filtered": count["filtered"],
         "failed": count["errors"],
+        "malformed_rows": len(ledger.malformed),
         "filtered_by": dict(reasons.most_common()),
         "failed_by": dict(errors.most_common()),
         "failed_for": {kind: examples[kind] for kind, _ in errors.most_common()},

@@ -111,6 +111,11 @@ class _Stretch:
             self.frame_times.extend([shown_s] * due)
 
 
+def _named(clip: Clip) -> float:
+    """The first moment of the clip that its annotation itself names, seconds."""
+    return clip.start_s if clip.timestamp_s is None else clip.timestamp_s
+
+
 class _Sweep:
     """One pass over a video: seek to the next stretch, decode through it, hand it out."""
 
@@ -184,24 +189,32 @@ class _Sweep:
                     f"the clip stops at {clip.stop_s:.2f} s, not after its start at "
                     f"{clip.start_s:.2f} s; correct its annotation",
                 )
-            elif self.length_s is not None and clip.start_s >= self.length_s + END_TOLERANCE_S:
+            elif self.length_s is not None and _named(clip) >= self.length_s + END_TOLERANCE_S:
                 problem = self._beyond_end(clip, self.length_s)
             if problem:
                 self.waiting.remove(clip)
                 yield clip, problem.for_clip(clip)
 
     def _stop(self, clip: Clip) -> float:
-        """When the clip stops, an open end being the start of the video's last frame."""
-        if clip.stop_s is not None:
+        """When the clip stops: an open end, and a stretch around a timestamp, with the video.
+
+        The end of the video is the start of its last frame.
+        """
+        if self.length_s is None or (clip.stop_s is not None and clip.timestamp_s is None):
+            assert clip.stop_s is not None
             return clip.stop_s
-        assert self.length_s is not None
-        return max(clip.start_s, self.length_s - (1 / self.fps if self.fps else 0.0))
+        last_s = max(clip.start_s, self.length_s - (1 / self.fps if self.fps else 0.0))
+        return last_s if clip.stop_s is None else min(clip.stop_s, last_s)
 
     def _beyond_end(self, clip: Clip, end_s: float) -> VideoError:
+        if clip.timestamp_s is None:
+            named = f"the clip runs from {clip.start_s:.2f} to {self._stop(clip):.2f} s"
+        else:
+            named = f"the annotation's timestamp is {clip.timestamp_s:.2f} s"
         return VideoError(
             "BeyondEnd",
-            f"the clip runs from {clip.start_s:.2f} to {self._stop(clip):.2f} s but the video ends "
-            f"at {end_s:.2f} s; check that the annotation belongs to this video",
+            f"{named} but the video ends at {end_s:.2f} s; check that the annotation belongs to "
+            "this video",
         )
 
     def _keyframe_before(self, time_s: float) -> float | None:

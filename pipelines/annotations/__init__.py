@@ -6,7 +6,7 @@ the clips down afterwards.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pipelines.records import Clip, Problem
 
@@ -18,10 +18,12 @@ class Annotations:
     Attributes:
         clips: in the source's order; `clip_id` is unique.
         problems: the rows that give no clip, with their place (`<file>:<line>`) as `clip_id`.
+        warnings: what a person should know before the work starts, a line each.
     """
 
     clips: list[Clip]
     problems: list[Problem]
+    warnings: list[str] = field(default_factory=list)
 
 
 class AnnotationsError(ValueError):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pipelines.annotations import AnnotationsError
 from pipelines.annotations.ego4d_metadata import StreamMetadata, VideoTable
 from pipelines.annotations.ego4d_text import instruction, is_of_other_person
+from pipelines.annotations.fields import plain
 from pipelines.annotations.json_stream import array_items
 from pipelines.annotations.rows import Collector, explain, quote
 from pipelines.records import Clip
@@ -96,14 +97,14 @@ def _read_video(video: _Video, place: str, table: VideoTable, span: Span, rows: 
             rows.reject(at, f"{message} and the start not below 0", uri)
         else:
             clip = Clip(
-                clip_id=action.uid or fallback_id,
+                clip_id=plain(action.uid or "") or fallback_id,
                 dataset="ego4d",
                 split=split,
                 video_uri=uri,
                 start_s=start_s,
                 stop_s=stop_s,
                 narration=narration,
-                verb=action.structured_verb or action.freeform_verb or "",
+                verb=plain(action.structured_verb or action.freeform_verb or ""),
                 participant=wearer,
             )
             rows.add(at, clip)

@@ -7,9 +7,10 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from pipelines.annotations import AnnotationsError
 from pipelines.annotations.files import base_name
 from pipelines.annotations.json_stream import array_items
-from pipelines.annotations.rows import SPLITS, Collector, explain
+from pipelines.annotations.rows import SPLITS, Collector, explain, quote
 from pipelines.annotations.videos import VideoListing
 
 Fps = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -27,7 +28,7 @@ class VideoMetadata(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     video_uid: str
-    duration_sec: float | None = None
+    duration_sec: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
     split_fho: str | None = None
     fb_participant_id: int | None = None
     video_metadata: StreamMetadata | None = None
@@ -71,17 +72,22 @@ class VideoTable:
 
 
 def read_metadata(url: str, rows: Collector) -> dict[str, VideoMetadata]:
-    """The videos of `ego4d.json` by uid; one that it describes wrongly becomes a problem.
+    """The videos of `ego4d.json` by uid; one described wrongly, or again, becomes a problem.
 
     Raises:
-        AnnotationsError: the file cannot be read, is no JSON, or is cut off.
+        AnnotationsError: the file cannot be read, is no JSON, is cut off, or has no videos.
     """
-    known = {}
-    for n, item in enumerate(array_items(url, "videos.item")):
+    known: dict[str, VideoMetadata] = {}
+    count = 0
+    for count, item in enumerate(array_items(url, "videos.item"), 1):
+        place = f"{base_name(url)}:videos[{count - 1}]"
         try:
             video = VideoMetadata.model_validate(item)
         except ValidationError as error:
-            rows.reject(f"{base_name(url)}:videos[{n}]", explain(error))
-        else:
-            known[video.video_uid] = video
+            rows.reject(place, explain(error))
+            continue
+        if known.setdefault(video.video_uid, video) is not video:
+            rows.reject(place, f"video_uid {quote(video.video_uid)} was described before")
+    if not count:
+        raise AnnotationsError(f"{url}: no videos, expected the layout of ego4d.json")
     return known

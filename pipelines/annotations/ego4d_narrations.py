@@ -3,11 +3,13 @@
 The stretch is EgoVLP's (Lin et al. 2022, Egocentric Video-Language Pretraining, section 3): centred
 on the timestamp and `beta_v / alpha` seconds long, where `beta_v` is the mean gap between
 consecutive narrations of the video and `alpha` the mean of beta over all videos. Densely narrated
-videos so get short clips.
+videos so get short clips. What of it lies outside of the video is cut off, here where `ego4d.json`
+tells the video's length, else at decoding. A timestamp outside of the video is a problem.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -96,7 +98,7 @@ def _videos(url: str, name: str, table: VideoTable, rows: Collector) -> Iterator
 def _prefix(url: str) -> str:
     """Where the videos are: at the top of the file, or in later versions under `videos`."""
     for prefix, event, _ in events(url):
-        if event == "start_map" and prefix:
+        if event == "start_map" and prefix and "." not in prefix:
             return "videos" if prefix == "videos" else ""
     return ""
 
@@ -123,18 +125,25 @@ def _add_clips(video: _Video, length_s: float, table: VideoTable, rows: Collecto
             continue
         place = f"{video.place}[{n}]"
         narration = instruction(text)
-        start_s, stop_s = max(0.0, time_s - length_s / 2), time_s + length_s / 2
-        if duration_s is not None:
-            stop_s = min(stop_s, duration_s)
+        end_s = math.inf if duration_s is None else duration_s
+        start_s, stop_s = max(0.0, time_s - length_s / 2), min(time_s + length_s / 2, end_s)
         if not narration:
             rows.reject(place, f"narration_text is {quote(text)}, expected words", uri)
-        elif start_s >= stop_s:
+        elif not (0 <= time_s <= end_s and start_s < stop_s):
             within = f"0 to {duration_s} s" if duration_s is not None else "0 s on"
             message = f"timestamp_sec is {time_s}, outside the video ({within})"
             rows.reject(place, message, uri)
         else:
             clip_id = f"{uid}_{video.key}_{n}"
             clip = Clip(
-                clip_id, "ego4d", split, uri, start_s, stop_s, narration, participant=wearer
+                clip_id=clip_id,
+                dataset="ego4d",
+                split=split,
+                video_uri=uri,
+                start_s=start_s,
+                stop_s=stop_s,
+                narration=narration,
+                participant=wearer,
+                timestamp_s=time_s,
             )
             rows.add(place, clip)

@@ -7,22 +7,14 @@ Rescaling Egocentric Vision). The files of the test set have the timestamps and 
 from __future__ import annotations
 
 import re
-from typing import Annotated
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from pipelines.annotations import Annotations, AnnotationsError
+from pipelines.annotations.fields import ClassNumber, Name, Timestamp, Words
 from pipelines.annotations.files import base_name, is_file
 from pipelines.annotations.rows import SPLITS, Collector, explain, wanted_split
-from pipelines.annotations.tables import Row, read_csv
+from pipelines.annotations.tables import Row, lacking, read_csv
 from pipelines.annotations.videos import VideoListing, list_videos
 from pipelines.records import Clip
 from pipelines.storage import join
@@ -35,36 +27,17 @@ FILES = {
 SEGMENT = ("narration_id", "participant_id", "video_id", "start_timestamp", "stop_timestamp")
 LABELS = ("narration", "verb", "verb_class", "noun", "noun_class")
 
-_TIMESTAMP = re.compile(r"([0-9]{1,3}):([0-5][0-9]):([0-5][0-9](?:\.[0-9]+)?)")
-
-
-def seconds(timestamp: str) -> float:
-    """Seconds of a timestamp in HH:MM:SS.sss, as in `00:05:27.28`.
-
-    Raises:
-        ValueError: it is not in that form.
-    """
-    match = _TIMESTAMP.fullmatch(timestamp.strip())
-    if not match:
-        raise ValueError("expected HH:MM:SS.sss")
-    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
-
-
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Seconds = Annotated[float, BeforeValidator(seconds)]
-ClassNumber = Annotated[int, Field(ge=0)]
-
 
 class _Segment(BaseModel):
     """A row of a test file."""
 
     model_config = ConfigDict(frozen=True)
 
-    narration_id: Text
-    participant_id: Text
-    video_id: Text
-    start_timestamp: Seconds
-    stop_timestamp: Seconds
+    narration_id: Name
+    participant_id: Name
+    video_id: Name
+    start_timestamp: Timestamp
+    stop_timestamp: Timestamp
 
     @model_validator(mode="after")
     def _stops_after_start(self) -> _Segment:
@@ -79,10 +52,10 @@ class _Segment(BaseModel):
 class _Action(_Segment):
     """A row of a training or validation file."""
 
-    narration: Text
-    verb: Text
+    narration: Words
+    verb: Words
     verb_class: ClassNumber
-    noun: Text
+    noun: Words
     noun_class: ClassNumber
 
 
@@ -124,7 +97,7 @@ def _read_file(url: str, split: str, listing: VideoListing, rows: Collector) -> 
     header, records = read_csv(url, required=SEGMENT)
     missing = [column for column in LABELS if column not in header]
     if missing and len(missing) < len(LABELS):
-        raise AnnotationsError(f"{url}: no column {', '.join(missing)}")
+        raise AnnotationsError(f"{url}: {lacking(header, (*SEGMENT, *LABELS))}")
     for row in records:
         place = f"{base_name(url)}:{row.line}"
         video_uri = _video_uri(row, listing)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -37,11 +39,46 @@ def opened(url: str) -> Iterator[Any]:
         yield file
 
 
+NOT_TEXT = {
+    b"PK\x03\x04": "an Excel workbook or another ZIP file; save it as CSV in UTF-8",
+    b"\xd0\xcf\x11\xe0": "an Excel workbook; save it as CSV in UTF-8",
+    b"\x1f\x8b": "compressed by gzip; end its name in .gz",
+    b"PAR1": "a Parquet file; save it as CSV or JSONL",
+}
+"""First bytes of what is taken for a table at times, and what to do about it."""
+
+UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+
+
 def text_lines(url: str) -> list[str]:
-    """The lines of a UTF-8 file with their endings; bytes that are not UTF-8 become U+FFFD."""
-    text = {"encoding": "utf-8-sig", "errors": "replace", "newline": ""}
-    with reporting(url), fsspec.open(url, "rt", compression="infer", **text) as file:
-        return list(file)
+    """The lines of a text file with their endings.
+
+    UTF-16 is known by its byte order mark; all else is UTF-8, with or without one. Bytes that do
+    not belong there become U+FFFD.
+
+    Raises:
+        AnnotationsError: it cannot be read, or is no text.
+    """
+    with opened(url) as file:
+        data = file.read()
+    check_text(url, data)
+    encoding = "utf-16" if data.startswith(UTF16_MARKS) else "utf-8-sig"
+    return list(io.StringIO(data.decode(encoding, errors="replace"), newline=""))
+
+
+def check_text(url: str, head: bytes) -> None:
+    """Look at the first bytes of a file, four or more.
+
+    Raises:
+        AnnotationsError: they are of no text in UTF-8, or in UTF-16 with a byte order mark.
+    """
+    for magic, hint in NOT_TEXT.items():
+        if head.startswith(magic):
+            raise AnnotationsError(f"{url}: {hint}")
+    if b"\0" in head[:2]:
+        raise AnnotationsError(
+            f"{url}: not text, or UTF-16 without a byte order mark; save it as UTF-8"
+        )
 
 
 def is_file(url: str) -> bool:

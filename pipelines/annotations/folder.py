@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import posixpath
-import re
 from collections import Counter
-from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    ValidationError,
-    model_validator,
-)
+from fsspec.utils import infer_compression
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from pipelines.annotations import Annotations, AnnotationsError
+from pipelines.annotations.fields import ClassNumber, Name, Seconds, Words, plain
+from pipelines.annotations.file_names import words
 from pipelines.annotations.files import base_name, is_file
-from pipelines.annotations.rows import SPLITS, Collector, explain
+from pipelines.annotations.rows import SPLITS, Collector, closest, explain
 from pipelines.annotations.tables import Row, read_csv, read_jsonl
 from pipelines.annotations.videos import VideoListing, list_videos
 from pipelines.records import Clip
@@ -29,6 +22,14 @@ from pipelines.storage import join
 CAPTIONS = ("captions.csv", "captions.jsonl")
 """Taken as the captions where they stand beside the videos."""
 
+OTHER_NAMES = {
+    **dict.fromkeys(("caption", "description", "text"), "narration"),
+    **dict.fromkeys(("file", "filename", "path", "video_path"), "video"),
+    **dict.fromkeys(("begin", "start_sec", "start_time"), "start_s"),
+    **dict.fromkeys(("end", "end_s", "end_sec", "end_time", "stop_time"), "stop_s"),
+}
+"""Columns by names that others give them; they are not taken, but hinted at."""
+
 
 def _split(name: str) -> str:
     if name not in SPLITS:
@@ -36,27 +37,22 @@ def _split(name: str) -> str:
     return SPLITS[name]
 
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-ClassNumber = Annotated[int, Field(ge=0)]
-
-
 class _Caption(BaseModel):
     """A row of a captions file; times in seconds of the video."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True)
 
-    video: Text
-    narration: Text
+    video: Name
+    narration: Words
     start_s: Seconds = 0.0
     stop_s: Seconds | None = None
-    verb: Text = ""
-    noun: Text = ""
+    verb: Words = ""
+    noun: Words = ""
     verb_class: ClassNumber | None = None
     noun_class: ClassNumber | None = None
-    split: Annotated[Text, AfterValidator(_split)] = ""
-    participant: Text = ""
-    clip_id: Text | None = None
+    split: Annotated[Name, AfterValidator(_split)] = ""
+    participant: Name = ""
+    clip_id: Name | None = None
 
     @model_validator(mode="after")
     def _stops_after_start(self) -> _Caption:
@@ -71,18 +67,20 @@ COLUMNS = tuple(_Caption.model_fields)
 def read(videos: str, captions: str | None = None) -> Annotations:
     """Read a folder of videos.
 
-    Without captions each video is one clip from start to end, described by its file name. With
-    captions each row is a clip: `video` (a path below the folder, or a URL) and `narration`, and
-    where wanted `start_s`, `stop_s`, `verb`, `noun`, `verb_class`, `noun_class`, `split`,
-    `participant`, `clip_id`.
+    Without captions each video is one clip from start to end, narrated by its file name
+    (`file_names.words`); the narration is empty where that says nothing. With captions each row is
+    a clip: `video` (a path below the folder, or a URL) and `narration`, and where wanted `start_s`,
+    `stop_s` (seconds, MM:SS or HH:MM:SS.sss), `verb`, `noun`, `verb_class`, `noun_class`, `split`,
+    `participant`, `clip_id`. Other columns are warned about and ignored.
 
     Args:
         videos: fsspec URL of a folder, searched at any depth, or of one video.
-        captions: fsspec URL of a CSV file with a header, or of a JSONL file. None takes
+        captions: fsspec URL of a CSV file with a header (separated by commas, semicolons or tabs)
+            or of a JSONL file, in UTF-8, or in UTF-16 with a byte order mark. None takes
             `captions.csv` or `captions.jsonl` from the folder if one stands there.
 
     Raises:
-        AnnotationsError: a file or the folder is missing, or a column is missing or unknown.
+        AnnotationsError: a file, the folder or a column is missing, or the captions are no table.
     """
     listing = list_videos(videos)
     captions = captions or _captions_in(videos)
@@ -90,22 +88,24 @@ def read(videos: str, captions: str | None = None) -> Annotations:
     if captions:
         _read_captions(captions, listing, rows)
     else:
-        for path in listing.paths:
-            readable = path.encode(errors="replace").decode()
-            if readable == path:
-                rows.add(path, _whole_video(path, listing))
-            else:
-                rows.reject(readable, "the file name is not UTF-8; rename the file")
+        _read_file_names(listing, rows)
     return rows.result()
 
 
-def words(stem: str) -> str:
-    """A file name in words without the number at its end; digits alone stay.
-
-    `open_drawer-02` -> `open drawer`
-    """
-    spaced = " ".join(re.split(r"[-_\s]+", stem)).strip()
-    return re.sub(r"\s*[0-9]+$", "", spaced) or spaced or stem
+def _read_file_names(listing: VideoListing, rows: Collector) -> None:
+    for path in listing.paths:
+        readable = path.encode(errors="replace").decode()
+        if readable == path:
+            rows.add(path, _whole_video(path, listing))
+        else:
+            rows.reject(readable, "the file name is not UTF-8; rename the file")
+    mute = [clip.clip_id for clip in rows.clips if not clip.narration]
+    if mute:
+        rows.warnings.append(
+            f"{listing.root}: {len(mute)} of {len(rows.clips)} videos get no narration, for their "
+            f"names say nothing of an action (the first is {mute[0]}); a {CAPTIONS[0]} can narrate "
+            "them"
+        )
 
 
 def _whole_video(path: str, listing: VideoListing) -> Clip:
@@ -117,12 +117,17 @@ def _whole_video(path: str, listing: VideoListing) -> Clip:
 def _captions_in(videos: str) -> str | None:
     found = [url for url in (join(videos, name) for name in CAPTIONS) if is_file(url)]
     if len(found) > 1:
-        raise AnnotationsError(f"{videos}: both {' and '.join(CAPTIONS)}; say which to take")
+        raise AnnotationsError(
+            f"{videos}: both {' and '.join(CAPTIONS)}; say by --annotations which to take"
+        )
     return found[0] if found else None
 
 
 def _read_captions(captions: str, listing: VideoListing, rows: Collector) -> None:
-    records = list(_caption_rows(captions))
+    columns, records = _caption_rows(captions)
+    unknown = [column for column in columns if column not in COLUMNS]
+    if unknown:
+        rows.warnings.append(_ignored(captions, unknown, columns))
     times_named = Counter(_video(row) for row in records)
     seen: Counter[str] = Counter()
     for row in records:
@@ -135,7 +140,8 @@ def _read_captions(captions: str, listing: VideoListing, rows: Collector) -> Non
         if times_named[video] > 1:
             default_id = f"{default_id}#{occurrence}"
         try:
-            caption = _Caption.model_validate(row.values)
+            given = {name: value for name, value in row.values.items() if not _is_empty(value)}
+            caption = _Caption.model_validate(given)
         except ValidationError as error:
             rows.reject(place, explain(error), uri)
             continue
@@ -144,31 +150,34 @@ def _read_captions(captions: str, listing: VideoListing, rows: Collector) -> Non
         rows.add(place, Clip(clip_id=clip_id, dataset="folder", video_uri=uri, **fields))
 
 
-def _caption_rows(captions: str) -> Iterable[Row]:
-    """The rows, without the fields that are empty.
+def _caption_rows(captions: str) -> tuple[list[str], list[Row]]:
+    """All columns, and the rows.
 
     Raises:
-        AnnotationsError: neither CSV nor JSONL by its name; a column missing or unknown.
+        AnnotationsError: neither CSV nor JSONL by its name, or no such table; a column is missing.
     """
-    kind = posixpath.splitext(captions)[1].lower()
-    if kind not in (".csv", ".jsonl"):
-        raise AnnotationsError(f"{captions}: expected a .csv or a .jsonl file")
-    if kind == ".csv":
-        header, records = read_csv(captions, required=("video", "narration"))
-        _check_columns(header, captions)
-    else:
-        records = read_jsonl(captions)
-    for row in records:
-        _check_columns(row.values, f"{captions}:{row.line}")
-        given = {name: value for name, value in row.values.items() if not _is_empty(value)}
-        yield Row(row.line, given, row.fault)
+    packed = infer_compression(captions)
+    kind = posixpath.splitext(posixpath.splitext(captions)[0] if packed else captions)[1].lower()
+    if kind in (".csv", ".tsv"):
+        header, records = read_csv(captions, ("video", "narration"), OTHER_NAMES)
+        return header, list(records)
+    if kind == ".jsonl":
+        rows = list(read_jsonl(captions))
+        return list(dict.fromkeys(name for row in rows for name in row.values)), rows
+    hint = {".xlsx": "; save the workbook as CSV in UTF-8", ".json": "; write one object a line"}
+    raise AnnotationsError(f"{captions}: expected a .csv or a .jsonl file{hint.get(kind, '')}")
 
 
-def _check_columns(columns: Iterable[str], where: str) -> None:
-    unknown = [column for column in columns if column not in COLUMNS]
-    if unknown:
-        known = ", ".join(COLUMNS)
-        raise AnnotationsError(f"{where}: unknown column {', '.join(unknown)}; known are {known}")
+def _ignored(captions: str, unknown: list[str], columns: list[str]) -> str:
+    absent = [column for column in COLUMNS if column not in columns]
+    meant = {closest(column, unknown, OTHER_NAMES): column for column in absent}
+    hints = {name: f" (did you mean {column}?)" for name, column in meant.items()}
+    named = [plain(name) + hints.get(name, "") for name in unknown if name]
+    if "" in unknown:
+        named.append("without a name")
+    return (
+        f"{captions}: unknown column {', '.join(named)} is ignored; known are {', '.join(COLUMNS)}"
+    )
 
 
 def _is_empty(value: Any) -> bool:

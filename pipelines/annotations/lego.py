@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from pipelines.annotations import AnnotationsError
 from pipelines.annotations.files import opened
+from pipelines.annotations.rows import quote
 from pipelines.records import Clip
 
 
@@ -46,7 +47,7 @@ def _named(lists: str) -> set[str]:
     named = set()
     for clip_id, actions in table.items():
         if not isinstance(actions, dict):
-            raise AnnotationsError(f"{lists}: {clip_id!r} has no object of actions")
+            raise AnnotationsError(f"{lists}: {quote(clip_id)} has no object of actions")
         for action_id in actions:
             named |= {action_id, f"{clip_id}_{action_id}", f"{clip_id}/{action_id}"}
         if len(actions) == 1:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
 
 from pipelines.annotations import Annotations, AnnotationsError
-from pipelines.records import Clip, Problem
+from pipelines.records import ANNOTATIONS, Clip, Problem
 
 SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 """The names that data sets give to their splits, and the clip table's."""
@@ -23,7 +25,7 @@ def wanted_split(split: str | None) -> str | None:
     if split is None:
         return None
     if split not in SPLITS:
-        raise AnnotationsError(f"split {split!r}: expected train, validation or test")
+        raise AnnotationsError(f"split: {split!r}, expected train, validation or test")
     return SPLITS[split]
 
 
@@ -33,6 +35,7 @@ class Collector:
 
     clips: list[Clip] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
     places: dict[str, str] = field(default_factory=dict)
 
     def add(self, place: str, clip: Clip) -> None:
@@ -54,10 +57,10 @@ class Collector:
         self._report(place, "MalformedRow", f"{place}: {message}", video_uri)
 
     def result(self) -> Annotations:
-        return Annotations(self.clips, self.problems)
+        return Annotations(self.clips, self.problems, self.warnings)
 
     def _report(self, place: str, error_type: str, message: str, video_uri: str) -> None:
-        self.problems.append(Problem(place, video_uri, "annotations", error_type, message))
+        self.problems.append(Problem(place, video_uri, ANNOTATIONS, error_type, message))
 
 
 def explain(error: ValidationError) -> str:
@@ -72,6 +75,22 @@ def explain(error: ValidationError) -> str:
         value = "is missing" if fault["type"] == "missing" else f"is {quote(fault['input'])}"
         faults.append(f"{name} {value} ({expected})")
     return "; ".join(faults)
+
+
+def closest(
+    column: str, names: Collection[str], other_names: Mapping[str, str] | None = None
+) -> str:
+    """The name by which a column is likely meant, empty if there is none.
+
+    Args:
+        other_names: what a column may be called by mistake -> its name.
+    """
+    folded = {name.casefold(): name for name in names}
+    for other, meant in (other_names or {}).items():
+        if meant == column and other in folded:
+            return folded[other]
+    close = get_close_matches(column, folded, n=1, cutoff=0.75)
+    return folded[close[0]] if close else ""
 
 
 def quote(value: Any, width: int = 60) -> str:

@@ -36,3 +36,18 @@ def test_a_folder_without_videos_is_one_line_that_names_it(tmp_path):
     with pytest.raises(AnnotationsError) as error:
         read_clip_table(settings)
     assert str(tmp_path) in str(error.value)
+
+
+def test_why_there_is_no_clip_at_all_is_one_line_that_names_the_file_and_what_was_meant(tmp_path):
+    captions = tmp_path / "captions.jsonl"
+    captions.write_text('{"video": "a.mp4", "text": "cut"}\n')
+    keys = {"videos": str(tmp_path), "output": "out"}
+    with pytest.raises(AnnotationsError) as error:
+        read_clip_table(PreprocessSettings(**keys))
+    assert "1 malformed rows; the first of them: captions.jsonl:1: narration is" in str(error.value)
+    assert "did you mean narration?" in str(error.value) and "\n" not in str(error.value)
+
+    header = tmp_path / "header.csv"
+    header.write_text("video,narration\n")
+    with pytest.raises(AnnotationsError, match=r"header\.csv: none of its rows gives one"):
+        read_clip_table(PreprocessSettings(annotations=str(header), **keys))

@@ -2,7 +2,7 @@
 
 import errno
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pyarrow as pa
 import pytest
@@ -19,10 +19,12 @@ from pipelines.ledger import (
     read_ledger,
 )
 from pipelines.records import Clip, Outcome, Problem
+from pipelines.report import write_report
 from pipelines.settings import PreprocessSettings
 from pipelines.shards import WriteError
 from pipelines.stages import OUTCOME_COLUMNS, by_video, decode_video, length_filter, write_shard
-from pipelines.storage import find, join, write_bytes
+from pipelines.storage import find, join, read_bytes, write_bytes
+from pipelines.summary import summarize, write_summary
 
 
 def clip(number: int, **changes) -> Clip:
@@ -159,6 +161,35 @@ def test_an_output_that_refuses_ends_the_run_and_its_clips_stay_to_do(output, mo
     with pytest.raises(JobError, match=r"output: .*/out cannot be written: .*No space left"):
         preprocess.run([clip(1), clip(2)], [], settings(output), "detector")
     assert read_ledger(output).count() == {"clips": 0, "filtered": 0, "errors": 0}
+
+
+def test_malformed_rows_are_counted_apart_from_the_clips(output):
+    rows = [
+        Problem(f"captions.csv:{n}", "", "annotations", "MalformedRow", "start_s is 'one'")
+        for n in (3, 4)
+    ]
+    preprocess.record_problems(rows, output)
+    write_shard(batch(failed(1), filtered(2)), output, {})
+    ledger = read_ledger(output)
+    assert ledger.count() == {"clips": 0, "filtered": 1, "errors": 1}
+    assert ledger.malformed == {"captions.csv:3", "captions.csv:4"}
+    summary = summarize(settings(output), preprocess.RunTotals(), "detector")
+    assert [summary[key] for key in ("clips_in", "written", "filtered", "failed")] == [2, 0, 1, 1]
+    assert summary["malformed_rows"] == 2
+    assert summary["failed_by"] == {"MissingVideo": 1}
+
+    write_report(settings(output), summary, None)
+    failures, malformed = (
+        read_bytes(join(output, "report.html")).decode().split("<h2>Malformed rows</h2>")
+    )
+    assert "MissingVideo" in failures and "captions.csv" not in failures
+    assert malformed.count("start_s is &#39;one&#39;") == 2
+
+    assert not is_finished(output, ledger)
+    write_summary(output, summary)
+    assert is_finished(output, ledger)
+    preprocess.record_problems([replace(rows[0], clip_id="captions.csv:9")], output)
+    assert not is_finished(output, read_ledger(output))
 
 
 def test_videos_are_opened_once_for_all_their_clips():

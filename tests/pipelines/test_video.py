@@ -135,6 +135,17 @@ def test_an_annotation_may_round_a_little_past_the_end(tmp_path):
     assert numbers(decode(video, clip(0.4, 1.1))["a"])[-1] == 9
 
 
+def test_a_stretch_that_is_a_rule_around_a_timestamp_ends_with_the_video(tmp_path):
+    video = numbered_video(tmp_path / "v.mp4", count=30, fps=10)
+    inside = replace(clip(2.0, 9.0, "inside"), timestamp_s=2.9)
+    outside = replace(clip(2.0, 9.0, "outside"), timestamp_s=5.5)
+    found = decode(video, inside, outside)
+    assert numbers(found["inside"]) == [20, 23, 26, 29]
+    assert found["inside"].clip.stop_s == pytest.approx(2.9)
+    assert found["outside"].error_type == "BeyondEnd"
+    assert "timestamp is 5.50 s but the video ends at 3.00 s" in found["outside"].message
+
+
 class TestWhatAPersonReads:
     """Each bad clip has its own error type and a message; the good ones beside it decode."""
 

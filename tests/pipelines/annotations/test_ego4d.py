@@ -200,6 +200,60 @@ def test_a_malformed_video_of_ego4d_json_is_a_problem(store: Store, videos: str)
     assert found.clips[0].split == "train"
 
 
+def test_a_video_that_ego4d_json_describes_twice_or_wrongly_is_a_problem(
+    store: Store, videos: str
+) -> None:
+    again = [{"video_uid": "v0", "split_fho": "val"}, {"video_uid": "v3", "duration_sec": -1}]
+    store("ego4d.json", json.dumps({"videos": [*METADATA["videos"], *again]}))
+    found = read(store("fho_main.json", fho([[action()]])), videos)
+    assert [clip.split for clip in found.clips] == ["train"]
+    assert [problem.message for problem in found.problems] == [
+        "ego4d.json:videos[3]: video_uid 'v0' was described before",
+        "ego4d.json:videos[4]: duration_sec is -1 (Input should be greater than 0)",
+    ]
+
+
+@pytest.mark.parametrize("text", ["[]", '{"videos": {}}', "5"])
+def test_an_ego4d_json_without_videos_is_one_error(store: Store, videos: str, text: str) -> None:
+    url = store("ego4d.json", text)
+    with pytest.raises(AnnotationsError, match=r"ego4d\.json: no videos, expected the layout") as e:
+        read(store("fho_main.json", fho([[action()]])), videos)
+    assert url.rpartition("/")[2] in str(e.value)
+
+
+def test_text_of_an_action_is_one_line_without_control_characters(
+    store: Store, videos: str
+) -> None:
+    odd = action(uid="a\nb", narration_text="#C C cuts\n\x07the  bread")
+    (clip,) = read(store("fho_main.json", fho([[odd]])), videos).clips
+    assert (clip.clip_id, clip.narration) == ("a b", "cuts the bread")
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b'{"videos": [{"video_uid": NaN}]}', r"invalid char in json text\. at .*NaN"),
+        (b'{"videos": ["\xff"]}', "invalid bytes in UTF8 string"),
+        ('{"videos": []}'.encode("utf-16"), "UTF-16, expected UTF-8"),
+        (b"PK\x03\x04", "an Excel workbook or another ZIP file"),
+        (b"", "premature EOF; download it again"),
+    ],
+)
+def test_what_is_no_json_is_one_line_that_shows_where(
+    store: Store, videos: str, data: bytes, told: str
+) -> None:
+    with pytest.raises(
+        AnnotationsError, match=rf"^memory://data/fho_main\.json: .*{told}"
+    ) as error:
+        read(store("fho_main.json", data), videos)
+    assert "\n" not in str(error.value) and "b'" not in str(error.value)
+
+
+def test_a_byte_order_mark_before_the_json_is_passed_over(store: Store, videos: str) -> None:
+    url = store("fho_main.json", fho([[action()]]).encode("utf-8-sig"))
+    assert len(read(url, videos).clips) == 1
+
+
 def test_what_concerns_the_whole_job_is_one_error(store: Store, videos: str, memory: str) -> None:
     whole = fho([[action()]])
     for url, told in [
@@ -262,12 +316,36 @@ def test_a_narration_gets_a_stretch_by_the_density_of_its_video(
     ]
 
 
+def test_the_videos_may_stand_behind_other_keys(store: Store, videos: str) -> None:
+    table = {"changes": [{"by": "us"}], **json.loads(narration(wrapped=True))}
+    table["videos"] = json.loads(narration(("v0", {"narration_pass_1": [(5, "#C C cuts")]})))
+    found = read(store("narration.json", json.dumps(table)), videos, kind="narrations")
+    assert [clip.narration for clip in found.clips] == ["cuts"] and not found.problems
+
+
 def test_a_video_narrated_twice_gives_its_first_pass(store: Store, videos: str) -> None:
     both = {"narration_pass_1": [(5, "#C C cuts")], "narration_pass_2": [(5, "#C C slices")]}
     (clip,) = read(
         store("narration.json", narration(("v0", both))), videos, kind="narrations"
     ).clips
     assert (clip.narration, clip.start_s, clip.stop_s) == ("cuts", 4.5, 5.5)
+
+
+def test_a_stretch_is_cut_off_where_the_video_begins_and_ends(store: Store, videos: str) -> None:
+    store("ego4d.json", json.dumps(METADATA))
+    times = [0.1, 99.8, 100.2, -0.1]
+    items = {"narration_pass_1": [(time_s, "#C C cuts") for time_s in times]}
+    beside = {"narration_pass_1": [(0, "#C C stirs"), (1, "#C C stirs")]}
+    url = store("narration.json", narration(("v0", items), ("v1", beside)))
+    found = read(url, videos, kind="narrations")
+    first, last, *others = found.clips
+    assert (first.start_s, last.stop_s) == (0.0, 100.0)
+    assert [clip.timestamp_s for clip in [first, last, *others]] == [0.1, 99.8, 0.0, 1.0]
+    assert [problem.message for problem in found.problems] == [
+        f"narration.json:v0.narration_pass_1.narrations[{n}]: timestamp_sec is {time_s}, outside "
+        "the video (0 to 100.0 s)"
+        for n, time_s in [(2, 100.2), (3, -0.1)]
+    ]
 
 
 def test_the_stretches_do_not_hang_on_the_split(store: Store, videos: str, memory: str) -> None:

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.annotations import AnnotationsError
-from pipelines.annotations.epic_kitchens import read, seconds
+from pipelines.annotations.epic_kitchens import read
+from pipelines.annotations.fields import timestamp
 from tests.pipelines.annotations.conftest import Store
 
 GOOD = {
@@ -109,6 +110,8 @@ def test_the_videos_are_listed_once(store: Store, videos: str) -> None:
         ({"stop_timestamp": GOOD["start_timestamp"]}, "must be after"),
         ({"verb_class": "4.5"}, "verb_class is '4.5'"),
         ({"noun_class": "tap"}, "noun_class is 'tap'"),
+        ({"noun_class": "2147483648"}, "noun_class is '2147483648'"),
+        ({"narration_id": "P01\n11"}, "narration_id is 'P01\\n11' (expected a name without line"),
         ({"narration": " "}, "narration is ' '"),
         ({"narration_id": ""}, "narration_id is ''"),
         ({"video_id": ""}, "video_id is ''"),
@@ -125,6 +128,17 @@ def test_a_malformed_row_is_told_with_line_column_value_and_expectation(
     assert (problem.stage, problem.error_type) == ("annotations", "MalformedRow")
     assert problem.message.startswith("EPIC_100_train.csv:3: ") and told in problem.message
     assert "\n" not in problem.message
+
+
+def test_a_table_saved_by_a_spreadsheet_is_read(store: Store, videos: str) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, delimiter=";")
+    writer.writeheader()
+    writer.writerow(GOOD | {"narration": "turn\r\ntap \x07off"})
+    for encoding in ("utf-8-sig", "utf-16"):
+        found = read(store("a.csv", text.getvalue().encode(encoding)), videos)
+        assert [clip.narration for clip in found.clips] == ["turn tap off"]
+        assert not found.problems
 
 
 def test_line_numbers_hold_after_a_field_with_line_breaks(store: Store, videos: str) -> None:
@@ -192,10 +206,12 @@ def test_what_concerns_the_whole_job_is_one_error(store: Store, videos: str, mem
     whole = store("EPIC_100_train.csv", table(GOOD))
     part = store("part.csv", table(GOOD, columns=[c for c in COLUMNS if c != "verb"]))
     none = store("none.csv", table(GOOD, columns=[c for c in COLUMNS if c != "video_id"]))
+    misspelt = store("misspelt.csv", table(GOOD).replace("narration,verb", "narations,verb"))
     for args, told in [
         ((whole, videos, "validation"), "holds the train split"),
         ((whole, videos, "dev"), "expected train, validation or test"),
-        ((part, videos), "part.csv: no column verb"),
+        ((part, videos), "part.csv: no column verb; its columns are"),
+        ((misspelt, videos), "misspelt.csv: no column narration; .* narration by narations"),
         ((none, videos), "none.csv: no column video_id"),
         ((f"{memory}/missing.csv", videos), "missing.csv: no such file"),
         ((memory, videos), "EPIC_100_validation.csv: no such file"),
@@ -210,13 +226,13 @@ def test_timestamps_round_trip(milliseconds: int) -> None:
     whole, thousandths = divmod(milliseconds, 1000)
     hours, minutes, secs = whole // 3600, whole // 60 % 60, whole % 60
     text = f"{hours:02}:{minutes:02}:{secs:02}.{thousandths:03}"
-    assert seconds(text) == pytest.approx(milliseconds / 1000, abs=1e-6)
+    assert timestamp(text) == pytest.approx(milliseconds / 1000, abs=1e-6)
 
 
 @given(st.text("0123456789:.-", max_size=12))
 def test_what_is_no_timestamp_is_a_value_error(text: str) -> None:
     try:
-        assert seconds(text) >= 0
+        assert timestamp(text) >= 0
     except ValueError as error:
         assert str(error) == "expected HH:MM:SS.sss"
 

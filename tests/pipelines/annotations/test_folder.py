@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.annotations import AnnotationsError
-from pipelines.annotations.folder import read, words
+from pipelines.annotations.file_names import words
+from pipelines.annotations.folder import read
+from pipelines.rendered import CLIPS
 from tests.pipelines.annotations.conftest import Store
 
 
@@ -27,7 +30,7 @@ def test_without_captions_each_video_is_one_clip(videos: str) -> None:
     found = read(videos)
     assert not found.problems
     assert [(clip.clip_id, clip.narration) for clip in found.clips] == [
-        ("kitchen/0007", "0007"),
+        ("kitchen/0007", ""),
         ("kitchen/stir the pan", "stir the pan"),
         ("open_drawer-02", "open drawer"),
     ]
@@ -35,6 +38,8 @@ def test_without_captions_each_video_is_one_clip(videos: str) -> None:
         (0.0, None, "folder")
     }
     assert found.clips[2].video_uri == "memory:///data/videos/open_drawer-02.mp4"
+    (warning,) = found.warnings
+    assert "1 of 3 videos get no narration" in warning and "kitchen/0007" in warning
 
 
 def test_a_single_video_is_one_clip(videos: str) -> None:
@@ -45,10 +50,41 @@ def test_a_single_video_is_one_clip(videos: str) -> None:
 
 @pytest.mark.parametrize(
     ("stem", "said"),
-    [("cut-the_bread", "cut the bread"), ("stir12", "stir"), ("P01_11", "P01"), ("12", "12")],
+    [
+        ("cut-the_bread", "cut the bread"),
+        ("open.the.drawer", "open the drawer"),
+        ("stir12", "stir"),
+        ("open_drawer-2", "open drawer"),
+        ("open drawer (2)", "open drawer"),
+        ("open_drawer12_1", "open drawer"),
+        ("rip_mp3", "rip mp3"),
+        ("open_drawer_2024-01-31", "open drawer"),
+        ("add_2_eggs_1", "add 2 eggs"),
+        ("P01_11_pour_h2o", "P01 11 pour h2o"),
+        ("couper l'oignon", "couper l'oignon"),
+        ("切る_3", "切る"),
+    ],
 )
 def test_a_file_name_becomes_words(stem: str, said: str) -> None:
     assert words(stem) == said
+
+
+@pytest.mark.parametrize(
+    "stem",
+    ["GH010123", "GX010123", "GOPR0001", "IMG_1234", "IMG_E1234", "DSC00012", "MVI_0042", "C0001"]
+    + ["DJI_0042", "VID_20240101_123456", "PXL_20240101_123456789", "PXL_20240101_123456789.TS"]
+    + ["VID-20240101-WA0001", "WhatsApp Video 2024-01-01 at 12.00.00", "20240101_120000"]
+    + ["P01_01", "P01_101", "12", "0007", "clip_0012", "video (3)", "---"]
+    + ["550e8400-e29b-41d4-a716-446655440000", "deadbeef-dead-beef-dead-444444444444"]
+    + ["d41d8cd98f00b204e9800998ecf8427e", "deadbeef12"],
+)
+def test_a_file_name_that_tells_of_no_action_is_no_narration(stem: str) -> None:
+    assert words(stem) == ""
+
+
+def test_the_clips_that_ship_are_narrated_by_their_names_as_by_their_captions() -> None:
+    captions = {clip.clip_id: clip.narration for clip in read(str(CLIPS)).clips}
+    assert captions and {name: words(name) for name in captions} == captions
 
 
 def test_two_videos_of_one_name_give_one_clip_and_a_problem(store: Store, videos: str) -> None:
@@ -132,6 +168,14 @@ def test_captions_beside_the_videos_are_found(store: Store, videos: str, name: s
         ('{"video": "a.mp4", "narration": "cut", "stop_s": NaN}', "stop_s is nan"),
         ('{"video": "a.mp4", "narration": "cut", "stop_s": 1, "start_s": 2}', "stop_s (1.0 s)"),
         ('{"video": "a.mp4", "narration": "cut", "verb_class": 1.5}', "verb_class is 1.5"),
+        ('{"video": "a.mp4", "narration": "cut", "verb_class": 2147483648}', "verb_class is 21"),
+        ('{"video": "a.mp4", "narration": "cut", "start_s": Infinity}', "start_s is inf"),
+        ('{"video": "a.mp4", "narration": "cut", "start_s": true}', "start_s is True"),
+        (f'{{"video": "a.mp4", "narration": "cut", "stop_s": {10**400}}}', "stop_s is 1000"),
+        ('{"video": "a.mp4", "narration": "cut", "stop_s": "1:75"}', "MM:SS or HH:MM:SS.sss"),
+        ('{"video": "a.mp4", "narration": "cut", "stop_s": "1,500"}', "write a point in place"),
+        ('{"video": "a.mp4", "narration": "cut", "clip_id": "a\\nb"}', "without line breaks"),
+        ('{"video": "a.mp4", "narration": "\\u0007"}', "expected words"),
         ('{"video": "a.mp4", "narration": "cut", "split": "dev"}', "split is 'dev'"),
         ('{"video": "a.mp4", "narration": "\\ud800"}', "narration is '\\ud800'"),
         ('["a.mp4"]', "expected an object"),
@@ -149,18 +193,63 @@ def test_a_malformed_caption_stops_nothing(store: Store, videos: str, row: str, 
 
 def test_what_concerns_the_whole_job_is_one_error(store: Store, videos: str, memory: str) -> None:
     for url, told in [
-        (store("a.csv", "video,narration,lenght\n"), "unknown column lenght; known are video"),
-        (store("b.jsonl", '{"video": "a", "text": "b"}'), "b.jsonl:1: unknown column text"),
+        (store("a.csv", "video,narations\n"), "did you mean narration by narations?"),
+        (store("b.csv", "file;Text\n"), "did you mean video by file? did you mean narration by Te"),
         (store("c.csv", "video,verb\n"), "c.csv: no column narration"),
         (store("d.txt", ""), "expected a .csv or a .jsonl file"),
+        (store("d.xlsx", b"PK\x03\x04"), "d.xlsx: .* save the workbook as CSV in UTF-8"),
+        (store("d.json", "[]"), "d.json: .* write one object a line"),
+        (store("e.jsonl", '[{"video": "a.mp4"}]'), "e.jsonl: a JSON array"),
         (f"{memory}/none.csv", "no such file"),
     ]:
-        with pytest.raises(AnnotationsError, match=told):
+        with pytest.raises(AnnotationsError, match=told.replace("?", r"\?")):
             read(videos, url)
     store("videos/captions.csv", "")
     store("videos/captions.jsonl", "")
     with pytest.raises(AnnotationsError, match=r"both captions\.csv and captions\.jsonl"):
         read(videos)
+
+
+def test_columns_that_are_unknown_are_warned_about_once_and_ignored(
+    store: Store, videos: str
+) -> None:
+    csv = "video,narration,comment,start,end,\na.mp4,cut,blurred,1,2,\nb.mp4,stir,,1,2,\n"
+    jsonl = (
+        '{"video": "a.mp4", "narration": "cut"}\n{"video": "b.mp4", "narration": "stir", "x": 1}'
+    )
+    for url, unknown in [
+        (
+            store("c.csv", csv),
+            "comment, start (did you mean start_s?), end (did you mean stop_s?), without a name",
+        ),
+        (store("c.jsonl", jsonl), "x"),
+    ]:
+        found = read(videos, url)
+        assert [(clip.narration, clip.stop_s) for clip in found.clips] == [
+            ("cut", None),
+            ("stir", None),
+        ]
+        (warning,) = found.warnings
+        assert warning.startswith(f"{url}: unknown column {unknown} is ignored; known are video,")
+
+
+def test_captions_of_a_spreadsheet_are_read(store: Store, videos: str) -> None:
+    text = (
+        "video;narration;start_s;stop_s\r\n"
+        'a.mp4;"cut\r\nbread";1,5;00:01:02,25\r\nb.mp4;stir;1:30;2.5e2\r\n'
+    )
+    for data in (text.encode("utf-8-sig"), text.replace(";", "\t").encode("utf-16")):
+        found = read(videos, store("c.csv", data))
+        assert not found.problems and not found.warnings
+        assert [(clip.narration, clip.start_s, clip.stop_s) for clip in found.clips] == [
+            ("cut bread", 1.5, 62.25),
+            ("stir", 90.0, 250.0),
+        ]
+
+
+def test_captions_may_be_compressed(store: Store, videos: str) -> None:
+    url = store("c.csv.gz", gzip.compress(b"video,narration\na.mp4,cut\n"))
+    assert [clip.narration for clip in read(videos, url).clips] == ["cut"]
 
 
 entry = st.fixed_dictionaries(

@@ -16,6 +16,7 @@ from pipelines.annotations import AnnotationsError
 from pipelines.annotations.tables import read_csv, read_jsonl
 from tests.pipelines.annotations.conftest import Store
 
+BROKEN = "b is not UTF-8 text; save the file as UTF-8"
 cell = st.text(st.characters(codec="utf-8", exclude_characters="\ufffd\ufeff"), max_size=8)
 
 
@@ -43,14 +44,18 @@ def test_too_many_and_too_few_columns_are_faults(store: Store) -> None:
 
 def test_bytes_that_are_not_utf8_spoil_one_row(store: Store) -> None:
     _, rows = read_csv(store("a.csv", b"\xef\xbb\xbfa,b\n1,caf\xe9\n2,ok\n"), required=["a"])
-    assert [(row.line, row.fault) for row in rows] == [(2, "b is not UTF-8 text"), (3, "")]
+    assert [(row.line, row.fault) for row in rows] == [(2, BROKEN), (3, "")]
 
 
 def test_a_missing_column_names_the_file_and_the_columns(store: Store) -> None:
     with pytest.raises(AnnotationsError, match=r"a\.csv: no column c; its columns are a, b"):
         read_csv(store("a.csv", "a,b\n"), required=["a", "c"])
-    with pytest.raises(AnnotationsError, match="its columns are none"):
-        read_csv(store("empty.csv", ""), required=["a"])
+    with pytest.raises(AnnotationsError, match=r"empty\.csv: the file is empty"):
+        read_csv(store("empty.csv", " \n"), required=["a"])
+    with pytest.raises(AnnotationsError, match="separate columns by commas, semicolons or tabs"):
+        read_csv(store("bars.csv", "a|c\n"), required=["a", "c"])
+    with pytest.raises(AnnotationsError, match="did you mean narration by Narations"):
+        read_csv(store("misspelt.csv", "a,Narations\n"), required=["narration"])
     with pytest.raises(AnnotationsError, match="more than one column a"):
         read_csv(store("twice.csv", "a,a\n"), required=["a"])
 
@@ -74,6 +79,62 @@ def test_a_compressed_table_reads_like_a_plain_one(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"a\n1\n"))
     _, rows = read_csv(str(path), required=["a"])
     assert [row.values for row in rows] == [{"a": "1"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("ending", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_what_spreadsheets_write_is_read(
+    store: Store, encoding: str, ending: str, delimiter: str
+) -> None:
+    lines = ["a,b", "1,é", '"2,5","two', 'lines"', "3,4,,"]
+    text = ending.join(lines).replace(",", delimiter)
+    _, rows = read_csv(store("a.csv", text.encode(encoding)), required=["a", "b"])
+    assert [(row.line, row.fault, row.values) for row in rows] == [
+        (2, "", {"a": "1", "b": "é"}),
+        (3, "", {"a": f"2{delimiter}5", "b": f"two{ending}lines"}),
+        (5, "", {"a": "3", "b": "4"}),
+    ]
+
+
+def test_excel_may_name_the_delimiter_in_the_first_line(store: Store) -> None:
+    _, rows = read_csv(store("a.csv", "sep=|\r\na|b\r\n1|2\r\n"), required=["a", "b"])
+    assert [(row.line, row.values) for row in rows] == [(3, {"a": "1", "b": "2"})]
+
+
+def test_a_column_without_a_name_is_left_out(store: Store) -> None:
+    """Pandas writes its index into one."""
+    columns, rows = read_csv(store("a.csv", ", a ,\n0,1,\n"), required=["a"])
+    assert columns == ["", "a", ""]
+    assert [row.values for row in rows] == [{"a": "1"}]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_jsonl_is_read_in_the_encodings_of_editors(store: Store, encoding: str) -> None:
+    rows = read_jsonl(store("a.jsonl", '{"a": "é"}\r\n{"a": 2}\r\n'.encode(encoding)))
+    assert [(row.line, row.values) for row in rows] == [(1, {"a": "é"}), (2, {"a": 2})]
+
+
+@pytest.mark.parametrize(
+    ("data", "hint"),
+    [
+        (b"PK\x03\x04\x14\x00", "Excel workbook .* save it as CSV"),
+        (gzip.compress(b"a\n1\n"), r"end its name in \.gz"),
+        ("a\n1\n".encode("utf-16-le"), "UTF-16 without a byte order mark; save it as UTF-8"),
+        (b'{"a": 1}\n', "looks like JSON, expected CSV"),
+    ],
+)
+def test_what_is_no_csv_is_one_line_with_the_remedy(store: Store, data: bytes, hint: str) -> None:
+    with pytest.raises(AnnotationsError, match=rf"^memory://data/a\.csv: [^\n]*{hint}"):
+        read_csv(store("a.csv", data), required=["a", "b"])
+
+
+@pytest.mark.parametrize("text", ['[{"a": 1}]', '\n[\n{"a": 1}\n]', '{\n"a": 1\n}'])
+def test_json_that_is_not_one_object_a_line_is_one_line_with_the_remedy(
+    store: Store, text: str
+) -> None:
+    with pytest.raises(AnnotationsError, match=r"a\.jsonl: a JSON .* expected one object a line"):
+        list(read_jsonl(store("a.jsonl", text)))
 
 
 @given(st.lists(st.tuples(cell, cell), max_size=8))
