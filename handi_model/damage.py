@@ -17,29 +17,21 @@ class DamagedFile(ValueError):
 
     Attributes:
         url: of the file.
-        why: what is wrong with it, and what to do.
+        why: what is wrong with it.
+        remedy: what to do about it; may be empty.
     """
 
-    def __init__(self, url: str, why: str) -> None:
-        super().__init__(url, why)
+    def __init__(self, url: str, why: str, remedy: str = AGAIN) -> None:
+        super().__init__(url, why, remedy)
         self.url = url
         self.why = why
+        self.remedy = remedy
 
     def __str__(self) -> str:
-        return f"{self.url} is damaged: {self.why}"
+        return f"{self.url} is damaged: {self.why}" + (f"; {self.remedy}" if self.remedy else "")
 
 
-def read_json(path: Path) -> Any:
-    """What a local JSON file holds.
-
-    Raises:
-        DamagedFile: if it holds no JSON.
-        OSError: if it cannot be read.
-    """
-    return parse_json(str(path), path.read_bytes())
-
-
-def parse_json(url: str, data: bytes) -> Any:
+def parse_json(url: str, data: bytes, remedy: str = AGAIN) -> Any:
     """What the bytes of a JSON file say.
 
     Raises:
@@ -48,8 +40,8 @@ def parse_json(url: str, data: bytes) -> Any:
     try:
         return json.loads(data)
     except ValueError as error:
-        why = f"{error}" if data.strip() else "it is empty"
-        raise DamagedFile(url, f"no JSON ({why}); {AGAIN}") from None
+        why = f"it holds no JSON ({error})" if data.strip() else "it is empty"
+        raise DamagedFile(url, why, remedy) from None
 
 
 def check_safetensors(url: str, size: int, read: Callable[[int, int], bytes]) -> None:
@@ -64,21 +56,21 @@ def check_safetensors(url: str, size: int, read: Callable[[int, int], bytes]) ->
         DamagedFile: if it is not.
     """
     if not size:
-        raise DamagedFile(url, f"it is empty; {AGAIN}")
+        raise DamagedFile(url, "it is empty")
     # https://huggingface.co/docs/safetensors: a length, as much JSON, and the tensors' bytes.
     header = int.from_bytes(read(0, min(8, size)), "little")
     if size < 8 or header > LONGEST_HEADER:
-        raise DamagedFile(url, f"it is no safetensors file; {AGAIN}")
+        raise DamagedFile(url, "it is no safetensors file")
     if 8 + header > size:
-        raise DamagedFile(url, f"it is cut short, at {size} bytes; {AGAIN}")
+        raise DamagedFile(url, f"it is cut short, at {size} bytes")
     try:
         tensors = json.loads(read(8, 8 + header))
         ends = [entry["data_offsets"][1] for name, entry in tensors.items() if name[:2] != "__"]
         whole = 8 + header + max(ends, default=0)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise DamagedFile(url, f"its header cannot be read; {AGAIN}") from None
+        raise DamagedFile(url, "its header cannot be read") from None
     if size != whole:
-        raise DamagedFile(url, f"it holds {size} bytes of {whole}; {AGAIN}")
+        raise DamagedFile(url, f"it holds {size} bytes of {whole}")
 
 
 def check_local_safetensors(path: Path) -> None:
