@@ -6,8 +6,11 @@ import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from fsspec.core import url_to_fs
+import pyarrow.parquet as pq
 
+from handi_model.damage import DamagedFile
+from pipelines.clip_content import CONTENT, content_sha256
+from pipelines.dataset import ANEW
 from pipelines.parquet_rows import Place, open_parquet, rows_and_places
 from pipelines.records import SCHEMA_VERSION, one_line
 from pipelines.storage import find, join
@@ -25,7 +28,8 @@ class ClipIndex:
         clip_ids, narrations, splits, places: one entry a clip.
         height, width: of every frame, pixels.
         num_frames: of every clip.
-        fingerprint: of the data set: the clips that it holds, and what they weigh.
+        fingerprint: of the data set: its clips by id, content, narration and split.
+        contents: what each clip is by its content, see `clip_content`.
     """
 
     data: str
@@ -37,6 +41,7 @@ class ClipIndex:
     width: int
     num_frames: int
     fingerprint: str
+    contents: list[str]
 
 
 @dataclass(frozen=True)
@@ -46,11 +51,12 @@ class _Entry:
     split: str
     size: tuple[int, int]
     num_frames: int
+    content: str
     place: Place
 
 
 def read_clip_index(data: str) -> ClipIndex:
-    """Read the small columns of a data set, never its pictures.
+    """Read the small columns of a data set, and its pictures only where their key is not stored.
 
     Raises:
         DatasetError: if it cannot be read, holds no clips, is of another version, or its clips
@@ -62,9 +68,11 @@ def read_clip_index(data: str) -> ClipIndex:
             read = list(readers.map(_read_file, files))
     except DatasetError:
         raise
+    except DamagedFile as error:
+        raise DatasetError(f"data: {DamagedFile(error.url, error.why, ANEW)}") from error
     except Exception as error:  # each storage has its own
         raise DatasetError(f"data: {data} cannot be read: {one_line(error)}") from error
-    entries = sorted((entry for file in read for entry in file[0]), key=lambda one: one.clip_id)
+    entries = sorted((entry for file in read for entry in file), key=lambda one: one.clip_id)
     if not entries:
         raise DatasetError(f"data: {data} holds no clips; give the output of jobs/preprocess.py")
     for what, values in (
@@ -74,8 +82,7 @@ def read_clip_index(data: str) -> ClipIndex:
         if len(values) > 1:
             raise DatasetError(f"data: clips of {data} differ in {what}: {sorted(values)[:4]}")
     height, width = entries[0].size
-    sizes = [size for _, size in read]
-    weights = sorted(zip((url.rsplit("/", 1)[-1] for url in files), sizes, strict=True))
+    clips = [(one.clip_id, one.content, one.narration, one.split) for one in entries]
     return ClipIndex(
         data=data,
         clip_ids=[entry.clip_id for entry in entries],
@@ -85,12 +92,12 @@ def read_clip_index(data: str) -> ClipIndex:
         height=height,
         width=width,
         num_frames=entries[0].num_frames,
-        fingerprint=hashlib.sha256(repr(weights).encode()).hexdigest()[:16],
+        fingerprint=hashlib.sha256(repr(clips).encode()).hexdigest()[:16],
+        contents=[entry.content for entry in entries],
     )
 
 
-def _read_file(url: str) -> tuple[list[_Entry], int]:
-    """The entries of a file, and its size in bytes."""
+def _read_file(url: str) -> list[_Entry]:
     with open_parquet(url) as file:
         version = (file.schema_arrow.metadata or {}).get(b"handi.schema_version", b"none").decode()
         if version != SCHEMA_VERSION:
@@ -99,17 +106,24 @@ def _read_file(url: str) -> tuple[list[_Entry], int]:
                 f"{SCHEMA_VERSION}; preprocess again, or use the version that wrote it"
             )
         # Which hands were seen in each frame: as long as the clip, and small.
-        rows = rows_and_places(url, file, [*SMALL_COLUMNS, "hand_detected"])
-    entries = [
+        rows = rows_and_places(url, file, [*SMALL_COLUMNS, "hand_detected", CONTENT])
+        contents = [said.get(CONTENT) or _content(file, place) for said, place in rows]
+    return [
         _Entry(
             said["clip_id"],
             said["narration"],
             said["split"] or "",
             (said["height"], said["width"]),
             len(said["hand_detected"]),
+            content,
             place,
         )
-        for said, place in rows
+        for (said, place), content in zip(rows, contents, strict=True)
     ]
-    fs, path = url_to_fs(url)
-    return entries, int(fs.size(path))
+
+
+def _content(file: pq.ParquetFile, place: Place) -> str:
+    """Of a clip that was written without its key."""
+    group = file.read_row_group(place.row_group, ["frames", "frame_masks"])
+    (row,) = group.slice(place.row, 1).to_pylist()
+    return content_sha256(row["frames"], row["frame_masks"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from pipelines.clip_content import CONTENT
 from pipelines.clip_index import ClipIndex
 from pipelines.frames import decode_jpeg, decode_mask
 from pipelines.latents import LatentIndex, as_array
@@ -24,16 +25,18 @@ def reference(index: ClipIndex, clip: int, latents: LatentIndex | None) -> dict[
         clip: its index in `index`.
         latents: cached ones, of every clip, or None.
     """
-    clip_id, narration = index.clip_ids[clip], index.narrations[clip]
+    clip_id, narration, content = (
+        names[clip] for names in (index.clip_ids, index.narrations, index.contents)
+    )
     places = {"clip": index.places[clip]}
     if latents is not None:
-        places |= {"latent": latents.clips[clip_id], "text": latents.texts[narration]}
+        places |= {"latent": latents.clips[content], "text": latents.texts[narration]}
     flat = {
         f"{what}_{name}": getattr(place, name)
         for what, place in places.items()
         for name in ("url", "row_group", "row")
     }
-    return {"clip_id": clip_id, "narration": narration, **flat}
+    return {"clip_id": clip_id, "narration": narration, CONTENT: content, **flat}
 
 
 def load_clip(ref: dict[str, Any]) -> dict[str, Any]:

@@ -8,18 +8,25 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fsspec.core import url_to_fs
 
+from handi_model.damage import DamagedFile
+from pipelines.clip_content import CONTENT, with_content
 from pipelines.parquet_rows import open_parquet, rows_and_places
 from pipelines.records import OUTCOMES
 from pipelines.storage import find, join, write_bytes
 
 ROWS_PER_GROUP = 1
 """Rows of a Parquet row group: training reads clips alone, in random order."""
+ANEW = "run jobs/preprocess.py again with the same --output: it does that file's clips anew"
 
 
 def write_table(table: pa.Table, folder: str) -> None:
-    """Write rows as one Parquet file that is named after their clip ids."""
+    """Write rows as one Parquet file that is named after their clip ids.
+
+    Rows of clips get the key of their content.
+    """
+    if CONTENT in table.column_names:
+        table = with_content(table)
     names = "\n".join(table["clip_id"].to_pylist())
     sink = pa.BufferOutputStream()
     pq.write_table(table, sink, row_group_size=ROWS_PER_GROUP, compression="zstd")
@@ -28,19 +35,34 @@ def write_table(table: pa.Table, folder: str) -> None:
 
 
 def read_columns(folder: str, columns: list[str]) -> pa.Table:
-    """Some columns of all rows below a folder of the output, sorted by clip id."""
+    """Some columns of all rows below a folder of the output, sorted by clip id.
+
+    Raises:
+        DamagedFile: if a file is cut short or no Parquet.
+    """
+    table, damaged = read_whole_files(folder, columns)
+    if damaged:
+        raise damaged[0]
+    return table
+
+
+def read_whole_files(folder: str, columns: list[str]) -> tuple[pa.Table, list[DamagedFile]]:
+    """The same of the files that can be read, and what is wrong with the others."""
     schema = OUTCOMES[folder.rstrip("/").rsplit("/", 1)[-1]]
     empty = schema.empty_table().select(columns)
 
-    def read(url: str) -> pa.Table:
-        fs, path = url_to_fs(url)
-        with fs.open(path, "rb") as file:
-            return pq.read_table(file, columns=columns)
+    def read(url: str) -> pa.Table | DamagedFile:
+        try:
+            with open_parquet(url) as file:
+                return file.read(columns)
+        except DamagedFile as error:
+            return DamagedFile(url, error.why, ANEW)
 
     with ThreadPoolExecutor(16) as readers:
-        tables = list(readers.map(read, find(folder, ".parquet")))
-    table = pa.concat_tables([empty, *tables])
-    return table.sort_by("clip_id") if "clip_id" in columns else table
+        results = list(readers.map(read, find(folder, ".parquet")))
+    damaged = [one for one in results if isinstance(one, DamagedFile)]
+    table = pa.concat_tables([empty, *(one for one in results if isinstance(one, pa.Table))])
+    return table.sort_by("clip_id") if "clip_id" in columns else table, damaged
 
 
 def read_rows(output: str, clip_ids: list[str]) -> list[dict[str, Any]]:

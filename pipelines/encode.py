@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from handi_model.batch import encode_clip, encode_text
 from handi_model.pipeline import HandiPipeline
+from pipelines.clip_content import CONTENT
 from pipelines.clip_index import ClipIndex
 from pipelines.clip_rows import load_clip, reference
 from pipelines.latents import (
@@ -22,6 +23,7 @@ from pipelines.latents import (
     write_clip_latents,
     write_texts,
 )
+from pipelines.storage import remove
 from pipelines.workers import place_workers
 
 TEXTS_PER_FILE = 256
@@ -37,10 +39,12 @@ class ToEncode:
     Attributes:
         files: URL of a file of clips -> indices of its clips.
         narrations: each once.
+        damaged: URLs of files of the cache that cannot be read.
     """
 
     files: dict[str, list[int]]
     narrations: list[str]
+    damaged: tuple[str, ...] = ()
 
     @property
     def clips(self) -> int:
@@ -57,9 +61,10 @@ def to_encode(index: ClipIndex, fingerprint: str) -> ToEncode:
         {
             url: clips
             for url, clips in files.items()
-            if any(index.clip_ids[clip] not in cached.clips for clip in clips)
+            if any(index.contents[clip] not in cached.clips for clip in clips)
         },
         [text for text in dict.fromkeys(index.narrations) if text not in cached.texts],
+        cached.damaged,
     )
 
 
@@ -90,6 +95,7 @@ class Encoder:
         )
         return {
             "clip_id": ref["clip_id"],
+            CONTENT: ref[CONTENT],
             "video_latent": video_bytes,
             "mask_latent": mask_bytes,
             "shape": shape,
@@ -112,6 +118,8 @@ def encode(
     Args:
         workers: actors; by default one a GPU, or one a CPU where there are none.
     """
+    for url in wanted.damaged:
+        remove(url)
     rows: list[dict[str, Any]] = [
         {"file": "", "clips": [], "narrations": wanted.narrations[i : i + TEXTS_PER_FILE]}
         for i in range(0, len(wanted.narrations), TEXTS_PER_FILE)

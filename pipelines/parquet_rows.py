@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.core import url_to_fs
 
+from handi_model.damage import DamagedFile
 from pipelines.patience import patient
+from pipelines.records import one_line
 
 OPEN_FILES = 64
 """Files that a process keeps open: their footers are read once."""
@@ -28,12 +31,29 @@ class Place:
 
 @contextmanager
 def open_parquet(url: str) -> Iterator[pq.ParquetFile]:
-    """A Parquet file of which little is read."""
-    file = _open(url)
+    """A Parquet file of which little is read.
+
+    Raises:
+        DamagedFile: if it is cut short or no Parquet, on opening it or on reading from it.
+    """
+    with _damage_named(url):
+        file = _open(url)
+        try:
+            yield file
+        finally:
+            file.close(force=True)
+
+
+@contextmanager
+def _damage_named(url: str) -> Iterator[None]:
+    """Arrow's errors over what a file holds name neither the file nor what they are about."""
     try:
-        yield file
-    finally:
-        file.close(force=True)
+        yield
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError, OSError) as error:
+        # Arrow's own OSErrors are bare; those of storages have numbers, or classes of their own.
+        if isinstance(error, OSError) and (type(error) is not OSError or error.errno is not None):
+            raise
+        raise DamagedFile(url, one_line(error), remedy="") from None
 
 
 def rows_and_places(
@@ -51,9 +71,14 @@ def rows_and_places(
 
 @patient
 def read_row(url: str, row_group: int, row: int, columns: list[str]) -> dict[str, Any]:
-    """Some columns of one row. A storage that is away for a while is waited for."""
+    """Some columns of one row. A storage that is away for a while is waited for.
+
+    Raises:
+        DamagedFile: if the file is cut short or no Parquet.
+    """
     try:
-        return _read(url, row_group, row, columns)
+        with _damage_named(url):
+            return _read(url, row_group, row, columns)
     except Exception:
         _opened.cache_clear()  # a connection that broke stays broken
         raise

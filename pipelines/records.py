@@ -117,6 +117,7 @@ WRITTEN = pa.schema(
         pa.field("hand_score", pa.list_(pa.list_(pa.float32(), 2))),  # L x (left, right), [0, 1]
         pa.field("mask", pa.binary()),  # PNG, union of frame_masks
         pa.field("frame_masks", pa.list_(pa.binary())),  # L PNGs
+        pa.field("content_sha256", pa.string()),  # of frames and frame_masks; see clip_content.py
         pa.field("mask_area", pa.float32()),  # share of the frame, [0, 1]
         pa.field("hand_rate", pa.float32()),  # share of frames with a hand, [0, 1]
         # median displacement of the background, pixels of the stored frame per frame: as filmed,

@@ -11,6 +11,7 @@ from pathlib import Path
 import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
+from fsspec.implementations.memory import MemoryFileSystem
 
 from pipelines.records import one_line
 
@@ -28,12 +29,17 @@ def absolute(url: str) -> str:
     """The URL with its protocol, and a local path made absolute: the same on every worker.
 
     Raises:
-        ValueError: if no storage is known for the protocol, or its library is not installed.
+        ValueError: if it is empty, no storage is known for the protocol, its library is not
+            installed, or an object store's URL names no bucket.
     """
+    if not url.strip():
+        raise ValueError("an empty URL; give a folder")
     try:
         fs, path = url_to_fs(url)
     except ImportError as error:
         raise ValueError(str(error)) from None
+    if not path and not isinstance(fs, MemoryFileSystem):
+        raise ValueError(f"{url} names no bucket; give one and a folder in it")
     return str(fs.unstrip_protocol(path))
 
 
@@ -49,6 +55,10 @@ def writable(url: str) -> str:
         write_bytes(probe, b"")
         fs, path = url_to_fs(probe)
         fs.rm(path)
+    except (FileExistsError, NotADirectoryError):
+        raise ValueError(
+            f"output: {url} cannot be written: it, or what it lies in, is a file"
+        ) from None
     except Exception as error:  # each storage has its own
         raise ValueError(f"output: {url} cannot be written: {one_line(error)}") from None
     return folder
@@ -63,8 +73,8 @@ def write_bytes(url: str, data: bytes) -> None:
     fs, path = url_to_fs(url)
     fs.makedirs(fs._parent(path), exist_ok=True)
     if isinstance(fs, LocalFileSystem):
-        folder, name = os.path.split(path)
-        partial = os.path.join(folder, f".{name}.{uuid.uuid4().hex}")
+        # Not made from the target's name, which may be as long as names can be.
+        partial = os.path.join(os.path.dirname(path), f".{uuid.uuid4().hex}")
         try:
             with open(partial, "wb") as file:
                 file.write(data)
@@ -85,18 +95,50 @@ def read_bytes(url: str) -> bytes:
 
 
 def find(folder: str, suffix: str) -> list[str]:
-    """URLs of the finished files below a folder, sorted; empty if there is no such folder."""
+    """URLs of the finished files below a folder, sorted; empty if there is no such folder.
+
+    Raises:
+        OSError: if the folder, or one in it, cannot be listed.
+    """
+    return sorted(url for url in sizes(folder) if url.endswith(suffix))
+
+
+def sizes(folder: str) -> dict[str, int]:
+    """URL of each finished file below a folder -> its bytes; empty if there is no such folder.
+
+    Raises:
+        OSError: if the folder, or one in it, cannot be listed.
+    """
     fs, path = url_to_fs(folder)
-    fs.invalidate_cache()
-    try:
-        names = fs.find(path)
-    except FileNotFoundError:
-        return []
-    return sorted(
-        fs.unstrip_protocol(name)
-        for name in names
-        if name.endswith(suffix) and not name.rsplit("/", 1)[-1].startswith(".")
-    )
+    if isinstance(fs, LocalFileSystem):
+        files = _local_sizes(path)
+    else:
+        fs.invalidate_cache()
+        try:
+            files = {name: info["size"] for name, info in fs.find(path, detail=True).items()}
+        except FileNotFoundError:
+            files = {}
+    return {
+        fs.unstrip_protocol(name): int(size or 0)
+        for name, size in files.items()
+        if not name.rsplit("/", 1)[-1].startswith(".")
+    }
+
+
+def _local_sizes(path: str) -> dict[str, int]:
+    """fsspec would take a folder that cannot be listed for an empty one."""
+
+    def unless_gone(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):
+            raise error
+
+    found = {}
+    for folder, _, names in os.walk(path, onerror=unless_gone):
+        for name in names:
+            file = os.path.join(folder, name)
+            with suppress(FileNotFoundError):  # removed meanwhile, or a link to nothing
+                found[file] = os.path.getsize(file)
+    return found
 
 
 def folder_state(folder: str) -> str:

@@ -161,7 +161,9 @@ def test_what_a_data_set_holds_is_read_without_its_pictures_and_latents(s3, tran
     (clips,) = (folder / "clips").iterdir()
     encoded = folder / "latents" / "0" / "clips"
     write_clip_latents(
-        str(encoded), str(clips), [{"clip_id": r["clip_id"]} | latents for r in rows]
+        str(encoded),
+        str(clips),
+        [{"clip_id": r["clip_id"], "content_sha256": r["clip_id"]} | latents for r in rows],
     )
 
     assert len(read_clip_index("s3://raw/data").clip_ids) == 8

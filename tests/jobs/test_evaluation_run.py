@@ -28,7 +28,7 @@ def dying(monkeypatch) -> None:
 
 def test_a_clip_over_which_a_worker_dies_does_not_cost_the_tables(dying, tmp_path, monkeypatch):
     places = [Place("", 0, 0)] * len(IDS)
-    index = ClipIndex("data", IDS, IDS, ["test"] * len(IDS), places, 64, 64, 4, "0")
+    index = ClipIndex("data", IDS, IDS, ["test"] * len(IDS), places, 64, 64, 4, "0", IDS)
     clips = EvaluationSet(index, ["folder"] * len(IDS), np.zeros(len(IDS)), "test")
     settings = EvaluateSettings(data="data", output=str(tmp_path))
     written = []

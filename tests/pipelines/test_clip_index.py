@@ -9,17 +9,23 @@ from pipelines.clip_index import read_clip_index
 from pipelines.dataset import write_table
 from pipelines.parquet_rows import read_row
 from pipelines.records import WRITTEN
-from pipelines.storage import join, write_bytes
+from pipelines.storage import find, join, read_bytes, write_bytes
 from pipelines.training_clips import DatasetError
 
 
-def row(clip_id: str, frames: int = 3, side: int = 32, **changes: object) -> dict:
+def row(
+    clip_id: str,
+    frames: int = 3,
+    side: int = 32,
+    frames_of: bytes = b"no picture",
+    **changes: object,
+) -> dict:
     """What the index looks at; the pictures are none, as it must not."""
     values = dict.fromkeys(WRITTEN.names) | {
         "clip_id": clip_id,
         "narration": f"lift {clip_id}",
         "split": "train",
-        "frames": [b"no picture"] * frames,
+        "frames": [frames_of] * frames,
         "hand_detected": [[True, False]] * frames,
         "height": side,
         "width": side,
@@ -93,6 +99,33 @@ def test_a_data_set_keeps_its_fingerprint_wherever_it_lies_until_clips_change(tm
     assert read_clip_index(here).fingerprint != fingerprint
 
 
+def test_a_data_sets_fingerprint_is_of_contents_and_not_of_files(tmp_path):
+    sets = [str(tmp_path / name) for name in ("one", "other", "edited", "masked")]
+    add(sets[0], row("a"), row("b"))
+    for clip in (row("a"), row("b")):
+        add(sets[1], clip)
+    add(sets[2], row("a"), row("b", frames_of=b"as long 1!"))
+    add(sets[3], row("a"), row("b", frame_masks=[b"mask"]))
+    one, other, edited, masked = (read_clip_index(data).fingerprint for data in sets)
+    assert one == other
+    assert len({one, edited, masked}) == 3
+
+
+def test_a_clip_without_its_contents_key_has_it_computed(tmp_path):
+    add(str(tmp_path / "with"), row("a"), row("b"))
+    table = pa.Table.from_pylist([row("a"), row("b")], WRITTEN)
+    for name, lacking in (
+        ("null", table),
+        ("without", table.drop_columns("content_sha256")),
+    ):
+        sink = pa.BufferOutputStream()
+        pq.write_table(lacking, sink)
+        write_bytes(f"{tmp_path}/{name}/clips/x.parquet", sink.getvalue().to_pybytes())
+        index = read_clip_index(str(tmp_path / name))
+        assert index.contents == read_clip_index(str(tmp_path / "with")).contents
+        assert set(map(len, index.contents)) == {64}
+
+
 def of_another_version(data: str) -> None:
     table = pa.Table.from_pylist([row("z")], WRITTEN)
     write_table(table.replace_schema_metadata({"handi.schema_version": "0"}), f"{data}/clips")
@@ -102,13 +135,24 @@ def not_parquet(data: str) -> None:
     write_bytes(f"{data}/clips/z.parquet", b"no Parquet")
 
 
+def empty(data: str) -> None:
+    write_bytes(f"{data}/clips/z.parquet", b"")
+
+
+def cut_short(data: str) -> None:
+    (whole,) = find(f"{data}/clips", ".parquet")
+    write_bytes(f"{data}/clips/z.parquet", read_bytes(whole)[:-100])
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
         (lambda data: add(data, row("z", frames=5)), r"differ in length: \[3, 5\]"),
         (lambda data: add(data, row("z", side=64)), r"differ in size: \[\(32, 32\), \(64, 64\)\]"),
         (of_another_version, r"of schema version 0, and this code reads \S+; preprocess again"),
-        (not_parquet, r"cannot be read: .*Parquet"),
+        (not_parquet, r"clips/z\.parquet is damaged: .*; run jobs/preprocess\.py again"),
+        (empty, r"clips/z\.parquet is damaged: .*; run jobs/preprocess\.py again"),
+        (cut_short, r"clips/z\.parquet is damaged: .*; run jobs/preprocess\.py again"),
     ],
 )
 def test_what_cannot_serve_is_one_line(tmp_path, spoil, message):

@@ -1,10 +1,14 @@
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
+from pipelines import notices
 from pipelines.clip_index import ClipIndex, read_clip_index
+from pipelines.dataset import read_rows, write_table
 from pipelines.encode import to_encode
 from pipelines.latents import (
     as_array,
@@ -15,7 +19,8 @@ from pipelines.latents import (
     write_texts,
 )
 from pipelines.parquet_rows import read_row
-from pipelines.storage import find
+from pipelines.records import WRITTEN
+from pipelines.storage import find, read_bytes, remove, write_bytes
 from tests.datasets import rendered_dataset
 
 MODEL = "0123456789abcdef"
@@ -30,8 +35,10 @@ def index(tmp_path) -> ClipIndex:
 
 def cache_clips(index: ClipIndex, url: str, clip_ids: list[str]) -> None:
     latent, shape = as_bytes(np.ones((4, 2, 2, 2), np.float16))
+    contents = dict(zip(index.clip_ids, index.contents, strict=True))
     rows = [
-        {"clip_id": clip_id, "video_latent": latent, "mask_latent": latent, "shape": shape}
+        {"clip_id": clip_id, "content_sha256": contents[clip_id]}
+        | {"video_latent": latent, "mask_latent": latent, "shape": shape}
         for clip_id in clip_ids
     ]
     write_clip_latents(latents_folder(index.data, MODEL, "clips"), url, rows)
@@ -123,7 +130,7 @@ def test_a_file_whose_writing_was_cut_off_is_not_there(index, monkeypatch):
     assert open_latents(index.data, MODEL).missing(index) == 3
     assert to_encode(index, MODEL).clips == 3
     cache_clips(index, url, clip_ids)
-    assert sorted(open_latents(index.data, MODEL).clips) == sorted(clip_ids)
+    assert to_encode(index, MODEL).clips == 3 - len(clip_ids)
 
 
 def test_another_model_has_a_cache_of_its_own(index):
@@ -141,3 +148,69 @@ def test_the_cache_is_no_part_of_the_data_set(index):
     for url, clip_ids in files_of(index).items():
         cache_clips(index, url, clip_ids)
     assert read_clip_index(index.data) == index
+
+
+def edit(index: ClipIndex, url: str, **changes: object) -> ClipIndex:
+    """Preprocess a file of clips anew with other settings: other pictures under the same name."""
+    names = files_of(index)[url]
+    rows = [row | changes for row in read_rows(index.data, names)]
+    remove(url)
+    write_table(pa.Table.from_pylist(rows, WRITTEN), f"{index.data}/clips")
+    assert url in find(f"{index.data}/clips", ".parquet")
+    return read_clip_index(index.data)
+
+
+@pytest.mark.parametrize("changes", [{"frames": [b"1", b"2"]}, {"frame_masks": [b"1", b"2"]}])
+def test_latents_of_other_pictures_under_the_same_name_are_not_taken(index, changes):
+    for url, clip_ids in files_of(index).items():
+        cache_clips(index, url, clip_ids)
+    cache_texts(index, "lift box", "open lid")
+    (edited, clip_ids), _ = files_of(index).items()
+    changed = edit(index, edited, **changes)
+    assert changed.clip_ids == index.clip_ids
+    assert open_latents(index.data, MODEL).missing(changed) == len(clip_ids)
+    assert list(to_encode(changed, MODEL).files) == [edited]
+    cache_clips(changed, edited, clip_ids)
+    assert open_latents(index.data, MODEL).missing(changed) == 0
+
+
+def test_latents_stay_when_their_clips_move_to_another_file(index):
+    for url, clip_ids in files_of(index).items():
+        cache_clips(index, url, clip_ids)
+    cache_texts(index, "lift box", "open lid")
+    rows = read_rows(index.data, index.clip_ids)
+    for url in files_of(index):
+        remove(url)
+    write_table(pa.Table.from_pylist(rows, WRITTEN), f"{index.data}/clips")
+    assert open_latents(index.data, MODEL).missing(read_clip_index(index.data)) == 0
+
+
+def test_latents_that_do_not_say_of_what_they_are_count_as_not_encoded(index):
+    url, clip_ids = next(iter(files_of(index).items()))
+    cache_clips(index, url, clip_ids)
+    (cached,) = find(latents_folder(index.data, MODEL, "clips"), ".parquet")
+    sink = pa.BufferOutputStream()
+    old = pq.read_table(pa.BufferReader(read_bytes(cached))).drop_columns("content_sha256")
+    pq.write_table(old, sink)
+    write_bytes(cached, sink.getvalue().to_pybytes())
+    assert to_encode(index, MODEL).clips == 3
+
+
+@pytest.mark.parametrize("left", [0, 3, 100, -100])
+def test_a_damaged_file_of_the_cache_is_named_and_counts_as_not_encoded(index, left, monkeypatch):
+    lines: list[str] = []
+    monkeypatch.setattr(notices, "_take", lines.append)
+    for url, clip_ids in files_of(index).items():
+        cache_clips(index, url, clip_ids)
+    cache_texts(index, "lift box", "open lid")
+    folders = [latents_folder(index.data, MODEL, what) for what in ("clips", "text")]
+    cut = [find(folder, ".parquet")[0] for folder in folders]
+    for url in cut:
+        write_bytes(url, read_bytes(url)[:left])
+    latents = open_latents(index.data, MODEL)
+    assert sorted(latents.damaged) == sorted(cut) and latents.missing(index) > 0
+    assert len(lines) == 2 and all(url in line for url, line in zip(cut, lines, strict=True))
+    assert all("is damaged: " in line and "count as not encoded" in line for line in lines)
+    wanted = to_encode(index, MODEL)
+    assert [url.rsplit("/", 1)[-1] for url in wanted.files] == [cut[0].rsplit("/", 1)[-1]]
+    assert wanted.narrations and wanted.damaged == latents.damaged

@@ -1,3 +1,7 @@
+import errno
+import os
+import subprocess
+
 import pytest
 
 from pipelines.storage import (
@@ -6,6 +10,7 @@ from pipelines.storage import (
     find,
     put_folder,
     read_bytes,
+    sizes,
     writable,
     write_bytes,
 )
@@ -66,3 +71,73 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space"):
         write_bytes(str(tmp_path / "clip.mp4"), b"clip")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder on a disk of one mebibyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    try:
+        mounted = subprocess.run(mount, capture_output=True).returncode == 0
+    except FileNotFoundError:
+        mounted = False
+    if not mounted:
+        pytest.skip("disks cannot be mounted here")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_keeps_what_it_has_and_gets_no_half_file(small_disk):
+    url = str(small_disk / "clips" / "a.parquet")
+    write_bytes(url, b"old")
+    with pytest.raises(OSError) as full:
+        write_bytes(url, b"x" * (2 << 20))
+    assert full.value.errno == errno.ENOSPC
+    assert [path.name for path in (small_disk / "clips").iterdir()] == ["a.parquet"]
+    assert read_bytes(url) == b"old"
+
+
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path):
+    url = str(tmp_path / ("n" * 255))
+    write_bytes(url, b"1")
+    assert read_bytes(url) == b"1"
+
+
+def test_a_folder_that_is_a_file_is_told_as_such(tmp_path):
+    (tmp_path / "file").write_text("")
+    for url in (tmp_path / "file", tmp_path / "file" / "below"):
+        with pytest.raises(ValueError, match="cannot be written: it, or what it lies in, is a fi"):
+            writable(str(url))
+
+
+@pytest.mark.parametrize(("url", "says"), [("", "an empty URL"), ("s3://", "names no bucket")])
+def test_a_url_that_names_nothing_is_refused(url, says):
+    with pytest.raises(ValueError, match=f"output: {url} cannot be written: .*{says}"):
+        writable(url)
+
+
+@pytest.mark.parametrize("folder", ["file", "memory"])
+def test_finished_files_have_their_sizes(tmp_path, folder):
+    url = f"file://{tmp_path}/run" if folder == "file" else "memory://sizes/run"
+    assert sizes(url) == {}
+    write_bytes(f"{url}/a/b", b"123")
+    write_bytes(f"{url}/c", b"")
+    write_bytes(f"{url}/.hidden", b"1")
+    assert sizes(url) == {f"{absolute(url)}/a/b": 3, f"{absolute(url)}/c": 0}
+    assert find(url, "b") == [f"{absolute(url)}/a/b"]
+
+
+def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    (tmp_path / "below").mkdir()
+    scandir = os.scandir
+
+    def away(folder):
+        if str(folder).endswith("below"):
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return scandir(folder)
+
+    monkeypatch.setattr(os, "scandir", away)
+    with pytest.raises(OSError, match="Stale"):
+        find(str(tmp_path), "")

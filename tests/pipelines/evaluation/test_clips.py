@@ -46,7 +46,7 @@ def of(*splits: str | None) -> list[dict]:
 def evaluation_set(datasets: list[str], areas: list[float]) -> EvaluationSet:
     ids = [f"c{i:04}" for i in range(len(areas))]
     places = [Place("", 0, 0)] * len(ids)
-    index = ClipIndex("data", ids, ids, [""] * len(ids), places, 32, 32, 16, "")
+    index = ClipIndex("data", ids, ids, [""] * len(ids), places, 32, 32, 16, "", ids)
     return EvaluationSet(index, datasets, np.array(areas), "test")
 
 

@@ -22,7 +22,8 @@ IDS = ["P01/1", "P01/2", "P02/1"]
 
 def clips(ids: list[str] = IDS, side: int = 64, fingerprint: str = "0") -> EvaluationSet:
     places = [Place("", 0, 0)] * len(ids)
-    index = ClipIndex("data", ids, ids, ["test"] * len(ids), places, side, side, 4, fingerprint)
+    splits = ["test"] * len(ids)
+    index = ClipIndex("data", ids, ids, splits, places, side, side, 4, fingerprint, ids)
     return EvaluationSet(index, ["folder"] * len(ids), np.zeros(len(ids)), "test")
 
 
