@@ -5,22 +5,31 @@ python jobs/encode.py --data URL --model tiny
 
 from __future__ import annotations
 
+from jobs.interrupts import run_job
+
+# isort: split
+
+import sys
 from functools import partial
 
 from pydantic import BaseModel, ConfigDict, Field
-from ray.exceptions import RayError
 
 from handi_model.config import PRESETS
 from handi_model.fingerprint import encoders_fingerprint
 from jobs.cli import load, stop
-from jobs.training.failures import reason
 from jobs.training.shape import model_shape
-from pipelines.clip_index import read_clip_index
+from pipelines.clip_index import ClipIndex, read_clip_index
 from pipelines.cluster import join_cluster, quiet_ray_data
-from pipelines.encode import encode, to_encode
-from pipelines.latents import latents_folder, open_latents
+from pipelines.encode import Open, ToEncode, encode, to_encode
+from pipelines.job_error import JobError
+from pipelines.latents import latents_folder
 from pipelines.models import open_pipeline
+from pipelines.output_lease import held_output
 from pipelines.places import ModelPlace, Url
+from pipelines.storage import join, writable
+
+SHOWN = 20
+"""Problems that are told one by one."""
 
 
 class EncodeSettings(BaseModel):
@@ -60,23 +69,41 @@ def main() -> None:
         stop(str(error))
     fingerprint = encoders_fingerprint(pipe)
     wanted = to_encode(index, fingerprint)
-    if not wanted.files and not wanted.narrations:
+    if not wanted:
         print(f"nothing to do: all {len(index.clip_ids)} clips are encoded")
     else:
         print(
-            f"{len(index.clip_ids)} clips, {wanted.clips} to encode; "
+            f"{len(index.clip_ids)} clips, {len(wanted.clips)} to encode; "
             f"{len(set(index.narrations))} different narrations, {len(wanted.narrations)} to encode"
         )
-        join_cluster()
-        quiet_ray_data(no_progress_s=-1)
         try:
-            encode(index, wanted, opens, fingerprint, settings.workers)
-        except RayError as error:  # a worker's own error, or its death
-            stop(f"encode: {reason(error)}; what is encoded so far stays")
-        if missing := open_latents(data, fingerprint).missing(index):
-            stop(f"data: {missing} clips could not be encoded; run the same command again")
+            with held_output(writable(join(data, "latents", fingerprint)), "jobs/encode.py"):
+                fill(index, wanted, opens, fingerprint, settings.workers)
+        except ValueError as error:
+            stop(str(error))
     print(f"latents: {latents_folder(data, fingerprint, 'clips')}")
 
 
+def fill(
+    index: ClipIndex, wanted: ToEncode, opens: Open, fingerprint: str, workers: int | None
+) -> None:
+    """Encode what is wanted.
+
+    Raises:
+        JobError: if something could not be encoded.
+    """
+    join_cluster()
+    # A clip takes seconds; a model as long to load as its storage needs.
+    quiet_ray_data(no_progress_s=2 * 3600)
+    problems = encode(index, wanted, opens, fingerprint, workers)
+    for problem in problems[:SHOWN]:
+        print(f"not encoded: {problem}", file=sys.stderr)
+    if problems:
+        raise JobError(
+            f"data: {len(problems)} clips or narrations of {index.data} could not be encoded, the "
+            "others are; correct them and run the same command again"
+        )
+
+
 if __name__ == "__main__":
-    main()
+    run_job(main)

@@ -23,8 +23,8 @@ from jobs.training.checks import Checked, check, check_cluster
 from jobs.training.settings import TrainSettings
 from jobs.training.trials import Trial, run_trials
 from pipelines.cluster import join_cluster
-from pipelines.job_error import cannot_write
 from pipelines.output_lease import held_output
+from pipelines.refusal import cannot_write
 from pipelines.storage import join, write_bytes
 
 WAIT_S = 30

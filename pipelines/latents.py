@@ -1,7 +1,7 @@
 """The cache of latents and text embeddings: encoded once, beside the clips, for one model.
 
-`<data>/latents/<fingerprint>/clips/*.parquet` has a file for each file of clips, of its name, and
-in it latents by the content of the clips: those of pictures that have changed since serve nobody.
+`<data>/latents/<fingerprint>/clips/*.parquet` has latents by the content of the clips: those of
+pictures that have changed since serve nobody.
 `<data>/latents/<fingerprint>/text/*.parquet` has each narration once, however many clips share it.
 """
 
@@ -108,18 +108,19 @@ def as_array(data: bytes, shape: list[int]) -> NDArray[np.float16]:
     return np.frombuffer(data, np.float16).reshape(shape)
 
 
-def write_clip_latents(folder: str, source: str, rows: list[dict]) -> None:
-    """Write the latents of a file of clips under its name."""
-    _write(join(folder, source.rsplit("/", 1)[-1]), rows, CLIP_LATENTS)
+def write_clip_latents(folder: str, rows: list[dict]) -> None:
+    """Write latents as a file that is named after the content of their clips."""
+    _write(folder, CONTENT, rows, CLIP_LATENTS)
 
 
 def write_texts(folder: str, rows: list[dict]) -> None:
     """Write embeddings as a file that is named after their narrations."""
-    names = "\n".join(row["narration"] for row in rows)
-    _write(join(folder, f"{hashlib.sha256(names.encode()).hexdigest()[:16]}.parquet"), rows, TEXTS)
+    _write(folder, "narration", rows, TEXTS)
 
 
-def _write(url: str, rows: list[dict], schema: pa.Schema) -> None:
+def _write(folder: str, key: str, rows: list[dict], schema: pa.Schema) -> None:
+    names = "\n".join(sorted(row[key] for row in rows))
+    url = join(folder, f"{hashlib.sha256(names.encode()).hexdigest()[:16]}.parquet")
     sink = pa.BufferOutputStream()
     # A row is read alone.
     pq.write_table(pa.Table.from_pylist(rows, schema), sink, row_group_size=1, compression="zstd")

@@ -16,10 +16,11 @@ from tqdm import tqdm
 
 from pipelines.cluster import join_cluster, quiet_ray_data
 from pipelines.dataset import write_table
-from pipelines.job_error import JobError, cannot_write
+from pipelines.job_error import JobError
 from pipelines.ledger import read_ledger
 from pipelines.lost_rows import NO_RETRIES, TRIES, LostRows, died, pool, tolerate_losses
 from pipelines.records import FAILED, Clip, Problem, one_line
+from pipelines.refusal import cannot_write
 from pipelines.settings import PreprocessSettings
 from pipelines.shards import Shards, WriteError, stream
 from pipelines.stages import STAGES, AnnotateClip, by_video, decode_video, write_shard

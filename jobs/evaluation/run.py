@@ -19,9 +19,10 @@ from pipelines.evaluation.plan import Planned, ToScore
 from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.score import score
 from pipelines.evaluation.settings import EvaluateSettings
-from pipelines.job_error import JobError, cannot_write
+from pipelines.job_error import JobError
 from pipelines.lost_rows import LostRows, died, tolerate_losses
 from pipelines.patience import patient
+from pipelines.refusal import cannot_write
 from pipelines.storage import join, write_bytes
 
 NO_PROGRESS_S = -1

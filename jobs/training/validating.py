@@ -8,8 +8,8 @@ from jobs.training.records import Picture, Reporter
 from jobs.training.work import Work
 from jobs.validation import Tally, ValidatedClip, validate
 from pipelines.clip_rows import clips_of
-from pipelines.job_error import refusals
 from pipelines.patience import patient
+from pipelines.refusal import refusals
 from pipelines.storage import join, write_bytes
 
 

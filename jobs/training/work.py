@@ -29,11 +29,11 @@ from jobs.training.settings import TrainSettings
 from jobs.validation import held_out
 from pipelines.checkpoints import CheckpointWriter, latest_checkpoint
 from pipelines.clip_index import ClipIndex, read_clip_index
-from pipelines.job_error import refusals
 from pipelines.latents import LatentIndex, open_latents
 from pipelines.models import open_pipeline
 from pipelines.patience import patient
 from pipelines.prior import read_prior
+from pipelines.refusal import refusals
 from pipelines.storage import fetch_folder, join
 
 

@@ -19,10 +19,10 @@ from pipelines.evaluation.made_files import Cost, write_made
 from pipelines.evaluation.networks import one_thread
 from pipelines.evaluation.plan import ON_OUR_PIPELINE, Planned
 from pipelines.evaluation.settings import EvaluateSettings
-from pipelines.job_error import OutputRefused, cannot_write
 from pipelines.lost_rows import NO_RETRIES, pool
 from pipelines.models import load_pipeline
 from pipelines.records import one_line
+from pipelines.refusal import OutputRefused, cannot_write
 from pipelines.workers import place_workers
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from handi_model.baselines.method import Made
 from pipelines.clip_files import encode_mp4
-from pipelines.job_error import OutputRefused
 from pipelines.patience import patient
 from pipelines.records import one_line
+from pipelines.refusal import OutputRefused
 from pipelines.storage import join, read_bytes, write_bytes
 
 SUFFIX, COST_SUFFIX = ".npz", ".json"

@@ -24,7 +24,7 @@ from pipelines.batches import batch_of
 from pipelines.clip_index import read_clip_index
 from pipelines.clip_rows import load_clip, reference
 from pipelines.dataset import write_table
-from pipelines.encode import Encoder, to_encode
+from pipelines.encode import Encoder, rows_of, to_encode, write_shard
 from pipelines.latents import as_bytes, open_latents, write_clip_latents
 from pipelines.records import WRITTEN
 from tests.datasets import rendered_dataset
@@ -83,19 +83,19 @@ def test_what_a_killed_job_left_on_an_object_store_is_kept_and_the_rest_encoded(
     rendered_dataset(folder, ["lift_box_1", "open_lid_1"], frames=3)
     rendered_dataset(folder, ["lift_box_2"], frames=3)
     index, fingerprint = read_clip_index(data), encoders_fingerprint(pipe)
-    (url, clips), _ = to_encode(index, fingerprint).files.items()
     threads = torch.get_num_threads()
-    encoder = Encoder(lambda: pipe, data, fingerprint)
+    encoder = Encoder(lambda: pipe)
     torch.set_num_threads(threads)
-    encoder({"file": url, "clips": [reference(index, c, None) for c in clips], "narrations": []})
-    encoder({"file": "", "clips": [], "narrations": ["lift box"]})
+    (lift_box, _, _, clip) = rows_of(index, to_encode(index, fingerprint))[:4]
+    assert lift_box["narration"] == "lift box"
+    rows = [encoder(lift_box), encoder(clip)]
+    write_shard(pa.Table.from_pylist(rows), data, fingerprint)
     store = s3.filesystem()
     left = {name: store.info(name)["LastModified"] for name in store.find("raw/data/latents")}
     assert len(left) == 2
 
     console = run("--data", data, "--model", model, "--workers", 1)
-    to_do = 3 - len(clips)
-    assert f"3 clips, {to_do} to encode; 2 different narrations, 1 to encode" in console
+    assert "3 clips, 2 to encode; 2 different narrations, 1 to encode" in console
     assert {name: store.info(name)["LastModified"] for name in left} == left
     latents = open_latents(data, fingerprint)
     assert latents.missing(index) == 0
@@ -162,14 +162,13 @@ def test_what_a_data_set_holds_is_read_without_its_pictures_and_latents(s3, tran
     encoded = folder / "latents" / "0" / "clips"
     write_clip_latents(
         str(encoded),
-        str(clips),
         [{"clip_id": r["clip_id"], "content_sha256": r["clip_id"]} | latents for r in rows],
     )
 
     assert len(read_clip_index("s3://raw/data").clip_ids) == 8
     assert 0 < transferred() < 0.1 * clips.stat().st_size
     assert len(open_latents("s3://raw/data", "0").clips) == 8
-    assert 0 < transferred() < 0.1 * (encoded / clips.name).stat().st_size
+    assert 0 < transferred() < 0.1 * sum(file.stat().st_size for file in encoded.iterdir())
 
 
 def of_another_version(folder: Path) -> str:

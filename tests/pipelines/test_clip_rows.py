@@ -3,6 +3,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from tenacity import wait_none
@@ -49,11 +50,9 @@ def encoded(tmp_path_factory) -> Encoded:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(encode, "encode_text", spy)
-        encoder = Encoder(lambda: pipe, index.data, fingerprint)
-        encoder({"file": "", "clips": [], "narrations": wanted.narrations})
-        for url, clips in wanted.files.items():
-            refs = [reference(index, clip, None) for clip in clips]
-            assert encoder({"file": url, "clips": refs, "narrations": []}) == {"clips": len(clips)}
+        encoder = Encoder(lambda: pipe)
+        rows = [encoder(row) for row in encode.rows_of(index, wanted)]
+        assert not encode.write_shard(pa.Table.from_pylist(rows), index.data, fingerprint)
     torch.set_num_threads(threads)
     return Encoded(index, pipe, open_latents(index.data, fingerprint), narrations)
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -33,7 +35,7 @@ def index(tmp_path) -> ClipIndex:
     return read_clip_index(rendered_dataset(tmp_path, ["lift_box_2"], frames=2, side=16))
 
 
-def cache_clips(index: ClipIndex, url: str, clip_ids: list[str]) -> None:
+def cache_clips(index: ClipIndex, clip_ids: list[str]) -> None:
     latent, shape = as_bytes(np.ones((4, 2, 2, 2), np.float16))
     contents = dict(zip(index.clip_ids, index.contents, strict=True))
     rows = [
@@ -41,7 +43,7 @@ def cache_clips(index: ClipIndex, url: str, clip_ids: list[str]) -> None:
         | {"video_latent": latent, "mask_latent": latent, "shape": shape}
         for clip_id in clip_ids
     ]
-    write_clip_latents(latents_folder(index.data, MODEL, "clips"), url, rows)
+    write_clip_latents(latents_folder(index.data, MODEL, "clips"), rows)
 
 
 def cache_texts(index: ClipIndex, *narrations: str) -> None:
@@ -68,53 +70,39 @@ def test_an_array_comes_back_bit_by_bit(array):
 def test_before_anything_is_cached_all_is_to_encode_and_each_narration_once(index):
     assert open_latents(index.data, MODEL).missing(index) == 3
     wanted = to_encode(index, MODEL)
-    assert wanted.clips == 3
-    assert {url: len(clips) for url, clips in wanted.files.items()} == {
-        url: len(ids) for url, ids in files_of(index).items()
-    }
+    assert wanted.clips == [0, 1, 2]
     assert sorted(wanted.narrations) == ["lift box", "open lid"]
 
 
 def test_a_complete_cache_leaves_nothing_to_do(index):
-    for url, clip_ids in files_of(index).items():
-        cache_clips(index, url, clip_ids)
+    for clip_ids in files_of(index).values():
+        cache_clips(index, clip_ids)
     cache_texts(index, "lift box", "open lid")
     latents = open_latents(index.data, MODEL)
     assert latents.missing(index) == 0
     wanted = to_encode(index, MODEL)
-    assert (wanted.files, wanted.narrations, wanted.clips) == ({}, [], 0)
+    assert not wanted and (wanted.clips, wanted.narrations) == ([], [])
     text = latents.texts["open lid"]
     kept = read_row(text.url, text.row_group, text.row, ["embedding", "shape"])
     assert (as_array(kept["embedding"], kept["shape"]) == 1).all()
 
 
-def test_a_cached_file_has_the_name_of_its_file_of_clips(index):
-    for url, clip_ids in files_of(index).items():
-        cache_clips(index, url, clip_ids)
-    cached = find(latents_folder(index.data, MODEL, "clips"), ".parquet")
-    names = {url.rsplit("/", 1)[-1] for url in cached}
-    assert names == {url.rsplit("/", 1)[-1] for url in files_of(index)}
-
-
-def test_only_files_that_are_not_cached_are_encoded(index):
-    (done, clips_done), (rest, clips_left) = files_of(index).items()
-    cache_clips(index, done, clips_done)
+def test_only_what_is_not_cached_is_encoded(index):
+    cache_clips(index, index.clip_ids[:1])
     cache_texts(index, "lift box")
     wanted = to_encode(index, MODEL)
-    assert list(wanted.files) == [rest]
-    assert [index.clip_ids[clip] for clip in wanted.files[rest]] == clips_left
+    assert wanted.clips == [1, 2]
     assert wanted.narrations == ["open lid"]
 
 
-def test_a_file_that_gained_clips_is_encoded_again(index):
-    url, clip_ids = next((u, ids) for u, ids in files_of(index).items() if len(ids) == 2)
-    cache_clips(index, url, clip_ids[:1])
-    assert len(to_encode(index, MODEL).files[url]) == 2
+def test_clips_of_one_content_are_encoded_once(index):
+    twins = replace(index, contents=[index.contents[0]] * 3)
+    assert to_encode(twins, MODEL).clips == [0]
 
 
 def test_a_clip_without_its_narrations_embedding_is_missing(index):
-    for url, clip_ids in files_of(index).items():
-        cache_clips(index, url, clip_ids)
+    for clip_ids in files_of(index).values():
+        cache_clips(index, clip_ids)
     cache_texts(index, "open lid")
     assert open_latents(index.data, MODEL).missing(index) == 2
 
@@ -123,14 +111,14 @@ def test_a_file_whose_writing_was_cut_off_is_not_there(index, monkeypatch):
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    url, clip_ids = next(iter(files_of(index).items()))
+    clip_ids = index.clip_ids[:2]
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr("pipelines.storage.os.replace", killed)
-        cache_clips(index, url, clip_ids)
+        cache_clips(index, clip_ids)
     assert open_latents(index.data, MODEL).missing(index) == 3
-    assert to_encode(index, MODEL).clips == 3
-    cache_clips(index, url, clip_ids)
-    assert to_encode(index, MODEL).clips == 3 - len(clip_ids)
+    assert len(to_encode(index, MODEL).clips) == 3
+    cache_clips(index, clip_ids)
+    assert len(to_encode(index, MODEL).clips) == 1
 
 
 def test_another_model_has_a_cache_of_its_own(index):
@@ -145,8 +133,8 @@ def test_a_cache_that_is_written_twice_is_the_same(index):
 
 
 def test_the_cache_is_no_part_of_the_data_set(index):
-    for url, clip_ids in files_of(index).items():
-        cache_clips(index, url, clip_ids)
+    for clip_ids in files_of(index).values():
+        cache_clips(index, clip_ids)
     assert read_clip_index(index.data) == index
 
 
@@ -162,21 +150,21 @@ def edit(index: ClipIndex, url: str, **changes: object) -> ClipIndex:
 
 @pytest.mark.parametrize("changes", [{"frames": [b"1", b"2"]}, {"frame_masks": [b"1", b"2"]}])
 def test_latents_of_other_pictures_under_the_same_name_are_not_taken(index, changes):
-    for url, clip_ids in files_of(index).items():
-        cache_clips(index, url, clip_ids)
+    for clip_ids in files_of(index).values():
+        cache_clips(index, clip_ids)
     cache_texts(index, "lift box", "open lid")
     (edited, clip_ids), _ = files_of(index).items()
     changed = edit(index, edited, **changes)
     assert changed.clip_ids == index.clip_ids
     assert open_latents(index.data, MODEL).missing(changed) == len(clip_ids)
-    assert list(to_encode(changed, MODEL).files) == [edited]
-    cache_clips(changed, edited, clip_ids)
+    assert [changed.clip_ids[i] for i in to_encode(changed, MODEL).clips] == clip_ids
+    cache_clips(changed, clip_ids)
     assert open_latents(index.data, MODEL).missing(changed) == 0
 
 
 def test_latents_stay_when_their_clips_move_to_another_file(index):
-    for url, clip_ids in files_of(index).items():
-        cache_clips(index, url, clip_ids)
+    for clip_ids in files_of(index).values():
+        cache_clips(index, clip_ids)
     cache_texts(index, "lift box", "open lid")
     rows = read_rows(index.data, index.clip_ids)
     for url in files_of(index):
@@ -186,22 +174,22 @@ def test_latents_stay_when_their_clips_move_to_another_file(index):
 
 
 def test_latents_that_do_not_say_of_what_they_are_count_as_not_encoded(index):
-    url, clip_ids = next(iter(files_of(index).items()))
-    cache_clips(index, url, clip_ids)
+    clip_ids = index.clip_ids[:2]
+    cache_clips(index, clip_ids)
     (cached,) = find(latents_folder(index.data, MODEL, "clips"), ".parquet")
     sink = pa.BufferOutputStream()
     old = pq.read_table(pa.BufferReader(read_bytes(cached))).drop_columns("content_sha256")
     pq.write_table(old, sink)
     write_bytes(cached, sink.getvalue().to_pybytes())
-    assert to_encode(index, MODEL).clips == 3
+    assert len(to_encode(index, MODEL).clips) == 3
 
 
 @pytest.mark.parametrize("left", [0, 3, 100, -100])
 def test_a_damaged_file_of_the_cache_is_named_and_counts_as_not_encoded(index, left, monkeypatch):
     lines: list[str] = []
     monkeypatch.setattr(notices, "_take", lines.append)
-    for url, clip_ids in files_of(index).items():
-        cache_clips(index, url, clip_ids)
+    for clip_ids in files_of(index).values():
+        cache_clips(index, clip_ids)
     cache_texts(index, "lift box", "open lid")
     folders = [latents_folder(index.data, MODEL, what) for what in ("clips", "text")]
     cut = [find(folder, ".parquet")[0] for folder in folders]
@@ -212,5 +200,5 @@ def test_a_damaged_file_of_the_cache_is_named_and_counts_as_not_encoded(index, l
     assert len(lines) == 2 and all(url in line for url, line in zip(cut, lines, strict=True))
     assert all("is damaged: " in line and "count as not encoded" in line for line in lines)
     wanted = to_encode(index, MODEL)
-    assert [url.rsplit("/", 1)[-1] for url in wanted.files] == [cut[0].rsplit("/", 1)[-1]]
+    assert {index.contents[i] for i in wanted.clips} == {*index.contents} - {*latents.clips}
     assert wanted.narrations and wanted.damaged == latents.damaged

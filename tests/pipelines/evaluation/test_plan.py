@@ -118,7 +118,7 @@ def test_what_is_made_and_not_scored_is_scored(tmp_path):
 def test_three_rows_of_one_model_have_places_of_their_own(tmp_path):
     rows = plan(settings(tmp_path, model=saved_model(tmp_path / "model")), clips())
     assert len({one.key for one in rows}) == len({one.made for one in rows[:3]}) + 1 == 4
-    assert all(one.made.startswith(str(tmp_path / "out")) for one in rows[:3])
+    assert all(one.made.startswith(f"file://{tmp_path}/out") for one in rows[:3])
 
 
 def test_nothing_changed_gives_the_same_place(tmp_path):
