@@ -7,6 +7,10 @@ A run that is there already is not repeated, so the seeds may be shared out amon
 
 from __future__ import annotations
 
+from jobs.interrupts import run_job
+
+# isort: split
+
 import json
 from typing import Any
 
@@ -14,11 +18,12 @@ import numpy as np
 from pydantic import Field
 
 from handi_model.fitting import FitSettings
-from jobs.cli import load
+from jobs.cli import load, stop
 from jobs.fit_report import as_json, generate, mean_of, measure, picture
-from jobs.learning import LearningSettings, learn, prepare
+from jobs.learning import Bench, LearningSettings, learn, prepare
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
+from pipelines.output_lease import OutputHeld, held_output
 from pipelines.storage import join, read_bytes, write_bytes
 
 CONDITIONS = ("both", "without L_HR", "without mask")
@@ -41,6 +46,15 @@ class AblationSettings(LearningSettings):
 def main() -> None:
     settings = load(AblationSettings, "ablate")
     bench = prepare(settings)
+    try:
+        with held_output(settings.output, "jobs/ablate.py"):
+            ablate(settings, bench)
+    except OutputHeld as error:
+        stop(str(error))
+
+
+def ablate(settings: AblationSettings, bench: Bench) -> None:
+    """Train under every condition and seed that is not there yet, and write the table."""
     for seed in settings.seeds:
         for condition in CONDITIONS:
             where = run_url(settings, condition, seed)
@@ -120,4 +134,4 @@ def table(runs: dict[str, list[dict[str, float]]]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)

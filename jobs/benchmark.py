@@ -5,6 +5,10 @@ python jobs/benchmark.py NAME --key value        (--help lists the names, NAME -
 
 from __future__ import annotations
 
+from jobs.interrupts import run_job
+
+# isort: split
+
 import importlib
 import json
 import os
@@ -58,4 +62,4 @@ def load_benchmark(name: str) -> ModuleType:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main, resumes=False)

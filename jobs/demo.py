@@ -7,17 +7,23 @@ Each job runs as a person would run it, from the checkout's folder, below its co
 
 from __future__ import annotations
 
+from jobs.interrupts import Interrupted, run_job
+
+# isort: split
+
 import os
 import shlex
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.cli import load, stop
 from pipelines.dataset import read_rows
+from pipelines.output_lease import held_output
 from pipelines.records import one_line
 from pipelines.storage import absolute, join, writable, write_bytes
 
@@ -42,12 +48,18 @@ def main() -> None:
     if not Path(CONFIG).is_file():
         stop(f"{CONFIG} is not here: run the demo from the checkout's folder")
     output = settings.output.rstrip("/")
-    try:
-        writable(output)
-    except ValueError as error:
-        stop(str(error))
+    with ExitStack() as held:
+        try:
+            held.enter_context(held_output(writable(output), "jobs/demo.py"))
+        except ValueError as error:
+            stop(str(error))
+        demo(output, settings.epochs)
+
+
+def demo(output: str, epochs: int | None) -> None:
+    """Run the jobs one after the other, and draw the page."""
     began = time.perf_counter()
-    done = [run(name, arguments) for name, arguments in learning(output, settings.epochs)]
+    done = [run(name, arguments) for name, arguments in learning(output, epochs)]
 
     (row,) = read_rows(join(output, "data"), [SCENE])
     write_bytes(join(output, "scene.jpg"), row["frames"][0])
@@ -99,11 +111,15 @@ def run(name: str, arguments: list[str]) -> str:
     line = shlex.join([short(sys.executable), *arguments])
     print(f"\n$ {line}", flush=True)
     began = time.perf_counter()
+    # In a session of its own, so that each interrupt comes to it once: from here.
+    job = subprocess.Popen([sys.executable, *arguments], start_new_session=True)
     try:
-        code = subprocess.call([sys.executable, *arguments])
-    except KeyboardInterrupt:
-        print(f"\nstopped at {name}; the same command goes on from here", file=sys.stderr)
-        raise SystemExit(130) from None
+        code = job.wait()
+    except Interrupted as interrupt:
+        job.send_signal(interrupt.number)
+        job.wait()
+        interrupt.outcome = f"stopped at {name}"
+        raise
     if code:
         print(f"error: the demo stopped at {name}, exit code {code}: {line}", file=sys.stderr)
         raise SystemExit(code if code > 0 else 128 - code)
@@ -118,4 +134,4 @@ def short(path: str) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main)

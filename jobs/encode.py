@@ -10,6 +10,7 @@ from jobs.interrupts import run_job
 # isort: split
 
 import sys
+from contextlib import ExitStack
 from functools import partial
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -76,11 +77,13 @@ def main() -> None:
             f"{len(index.clip_ids)} clips, {len(wanted.clips)} to encode; "
             f"{len(set(index.narrations))} different narrations, {len(wanted.narrations)} to encode"
         )
-        try:
-            with held_output(writable(join(data, "latents", fingerprint)), "jobs/encode.py"):
-                fill(index, wanted, opens, fingerprint, settings.workers)
-        except ValueError as error:
-            stop(str(error))
+        with ExitStack() as held:
+            try:
+                folder = writable(join(data, "latents", fingerprint))
+                held.enter_context(held_output(folder, "jobs/encode.py"))
+            except ValueError as error:
+                stop(str(error))
+            fill(index, wanted, opens, fingerprint, settings.workers)
     print(f"latents: {latents_folder(data, fingerprint, 'clips')}")
 
 

@@ -12,6 +12,7 @@ from jobs.interrupts import run_job
 # isort: split
 
 import sys
+from contextlib import ExitStack
 
 from jobs.cli import load, stop
 from jobs.tracking import check_uri, tracking_uri
@@ -29,25 +30,25 @@ def main() -> None:
 
         return export(sys.argv[2:])
     settings = load(EvaluateSettings, "evaluate")
-    try:
-        clips = read_evaluation_set(settings.data, settings.split, settings.limit)
-        planned = plan(settings, clips)
-        describe(clips, planned)
-        if settings.dry_run:
-            return
-        check_uri(tracking_uri())
-        settings.output = writable(settings.output)
-        with held_output(settings.output, "jobs/evaluate.py"):
-            evaluate(clips, planned, settings)
-    except ValueError as error:
-        stop(str(error))
+    with ExitStack() as held:
+        try:
+            clips = read_evaluation_set(settings.data, settings.split, settings.limit)
+            planned = plan(settings, clips)
+            describe(clips, planned)
+            if settings.dry_run:
+                return
+            check_uri(tracking_uri())
+            settings.output = writable(settings.output)
+            held.enter_context(held_output(settings.output, "jobs/evaluate.py"))
+        except ValueError as error:
+            stop(str(error))
+        evaluate(clips, planned, settings)
 
 
 def evaluate(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings) -> None:
     """Run what is planned.
 
     Raises:
-        ValueError: over a network's path or MediaPipe's model, in one line.
         JobError: if the job cannot go on.
     """
     # The networks' libraries take long to import: mistakes before are told without them.
@@ -59,8 +60,8 @@ def evaluate(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSet
 
     try:
         run(clips, planned, settings)
-    except ModelFileError as error:
-        raise ValueError(str(error)) from error
+    except (ModelFileError, ValueError) as error:
+        stop(str(error))
     except RayError as error:  # a worker's own error, or its death
         raise JobError(f"evaluate: {reason(error)}; what is done so far stays") from error
 

@@ -5,6 +5,10 @@ python jobs/generate.py --model RUN/model --image scene.jpg --prompt "open drawe
 
 from __future__ import annotations
 
+from jobs.interrupts import run_job
+
+# isort: split
+
 import io
 import json
 import re
@@ -161,4 +165,4 @@ def write_clip(
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main, resumes=False)

@@ -5,20 +5,34 @@ python jobs/overfit.py --data out/sample64 --output out/overfit --clips '["lift_
 
 from __future__ import annotations
 
+from jobs.interrupts import run_job
+
+# isort: split
+
 import tempfile
 from pathlib import Path
 
-from jobs.cli import load
+from jobs.cli import load, stop
 from jobs.fit_report import as_json, generate, mean_of, measure, picture
-from jobs.learning import LearningSettings, learn, prepare
+from jobs.learning import Bench, LearningSettings, learn, prepare
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
+from pipelines.output_lease import OutputHeld, held_output
 from pipelines.storage import join, put_folder, write_bytes
 
 
 def main() -> None:
     settings = load(LearningSettings, "overfit")
     bench = prepare(settings)
+    try:
+        with held_output(settings.output, "jobs/overfit.py"):
+            overfit(settings, bench)
+    except OutputHeld as error:
+        stop(str(error))
+
+
+def overfit(settings: LearningSettings, bench: Bench) -> None:
+    """Train, generate, measure, and write it all down."""
     clips = bench.clips
     pipe, log = learn(bench, settings.fit, settings.losses)
     generated = generate(pipe, clips, settings.fit.seed)
@@ -47,4 +61,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main, resumes=False)

@@ -12,13 +12,14 @@ from jobs.interrupts import run_job
 import json
 import os
 import sys
+from contextlib import ExitStack
 from importlib.metadata import version
 from typing import Any
 
 from handi_model.hands.model_files import ModelFileError, hand_landmarker_task, sha256
 from jobs.cli import load, stop
 from jobs.tracking import check_uri, track_run, tracking_uri
-from pipelines.annotations import Annotations, AnnotationsError
+from pipelines.annotations import Annotations
 from pipelines.clip_table import read_clip_table
 from pipelines.job_error import JobError
 from pipelines.ledger import (
@@ -28,37 +29,46 @@ from pipelines.ledger import (
     forget_failed,
     is_finished,
     read_ledger,
+    remove_damaged,
 )
 from pipelines.output_lease import held_output
+from pipelines.refusal import ends_job
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import join, read_bytes, writable
 
 
 def main() -> None:
     settings = load(PreprocessSettings, "preprocess")
-    try:
-        table = read_clip_table(settings)
-        for warning in table.warnings:
-            print(f"warning: {warning}", file=sys.stderr)
-        if settings.dry_run:
-            describe(table, settings)
-            return
-        model = hand_landmarker_task(settings.hand_model)
-        if os.environ.get("MLFLOW_TRACKING_URI"):
-            check_uri(tracking_uri())
-        settings.output = writable(settings.output)
-        with held_output(settings.output, "jobs/preprocess.py"):
-            fill(table, settings, sha256(model))
-    except (AnnotationsError, ModelFileError, ValueError) as error:
-        stop(str(error))
+    with ExitStack() as held:
+        try:
+            table = read_clip_table(settings)
+            for warning in table.warnings:
+                print(f"warning: {warning}", file=sys.stderr)
+            if settings.dry_run:
+                describe(table, settings)
+                return
+            model = hand_landmarker_task(settings.hand_model)
+            if os.environ.get("MLFLOW_TRACKING_URI"):
+                check_uri(tracking_uri())
+            settings.output = writable(settings.output)
+            held.enter_context(held_output(settings.output, "jobs/preprocess.py"))
+            done = Ledger({})
+            if not settings.overwrite:
+                check_same_rows(settings.output, settings)
+                done = read_ledger(settings.output)
+        except (ModelFileError, ValueError) as error:
+            stop(str(error))
+        fill(table, settings, sha256(model), done)
 
 
-def fill(table: Annotations, settings: PreprocessSettings, model_sha256: str) -> None:
-    """Do what the output lacks, and end with code 1 where no clip came to be written."""
-    done = Ledger({})
-    if not settings.overwrite:
-        check_same_rows(settings.output, settings)
-        done = read_ledger(settings.output)
+def fill(table: Annotations, settings: PreprocessSettings, model_sha256: str, done: Ledger) -> None:
+    """Do what the output lacks.
+
+    Raises:
+        JobError: if that cannot be done, or no clip came to be written.
+    """
+    for file in done.damaged:
+        print(f"warning: {file}", file=sys.stderr)
     again = settings.retry_failed and done.count()["errors"] > 0
     pending = sum(clip.clip_id not in done for clip in table.clips)
     new_problems = any(problem.clip_id not in done for problem in table.problems)
@@ -67,13 +77,15 @@ def fill(table: Annotations, settings: PreprocessSettings, model_sha256: str) ->
         summary = json.loads(read_bytes(join(settings.output, "summary.json")))
     else:
         print(f"{len(table.clips)} clips, {pending} to do, {len(table.problems)} malformed rows")
-        summary = process(table, settings, model_sha256)
+        summary = process(table, settings, model_sha256, done)
     print(f"report: {join(settings.output, 'report.html')}")
     if not summary["written"]:
         raise JobError(f"no clip was written: {commonest(summary)}")
 
 
-def process(table: Annotations, settings: PreprocessSettings, model_sha256: str) -> dict[str, Any]:
+def process(
+    table: Annotations, settings: PreprocessSettings, model_sha256: str, done: Ledger
+) -> dict[str, Any]:
     """Run the graph over what is missing, and tell of the whole output: gives its summary."""
     # Ray Data and Matplotlib take seconds to import: a run with nothing to do goes without.
     from pipelines.preprocess import run, start_ray
@@ -83,15 +95,17 @@ def process(table: Annotations, settings: PreprocessSettings, model_sha256: str)
     start_ray(settings)
     # All that can be known to fail is behind: only now is anything deleted.
     begin(settings.output, settings)
+    remove_damaged(done)
     earlier = forget_failed(settings.output) if settings.retry_failed else {}
     detector = f"mediapipe {version('mediapipe')} hand_landmarker {model_sha256[:12]}"
     totals = run(table.clips, table.problems, settings, detector, earlier)
     prior = dataset_prior(settings.output)
-    if prior is not None:
-        write_prior(settings.output, prior)
-    summary = summarize(settings, totals, detector)
-    write_report(settings, summary, prior)
-    write_summary(settings.output, summary)  # last: it says that the output is finished
+    with ends_job(settings.output):
+        if prior is not None:
+            write_prior(settings.output, prior)
+        summary = summarize(settings, totals, detector)
+        write_report(settings, summary, prior)
+        write_summary(settings.output, summary)  # last: it says that the output is finished
     print(outcome(summary))
     if summary["failed"]:
         print(commonest(summary))

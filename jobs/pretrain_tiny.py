@@ -5,6 +5,10 @@ python jobs/pretrain_tiny.py --output handi_model/tiny --minutes 15
 
 from __future__ import annotations
 
+from jobs.interrupts import run_job
+
+# isort: split
+
 from pathlib import Path
 from typing import Literal
 
@@ -122,4 +126,4 @@ def frames_of(path: Path) -> NDArray[np.uint8]:
 
 
 if __name__ == "__main__":
-    main()
+    run_job(main, resumes=False)

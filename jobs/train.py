@@ -10,9 +10,11 @@ from jobs.interrupts import run_job
 # isort: split
 
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 from jobs.cli import load, stop
+from jobs.experiment import Experiment
 from jobs.training.checks import Checked, check, check_cluster
 from jobs.training.finish import finished, model_url
 from jobs.training.launch import run, start_experiment
@@ -25,28 +27,28 @@ from pipelines.storage import fetch_folder
 
 def main() -> None:
     settings = load(TrainSettings, "train")
-    try:
-        checked = check(settings)
-        done = finished(settings)
-        if done and checked.done == checked.steps:
-            print(f"nothing to do: {settings.epochs} epochs are done; {model_url(settings)}")
-            return
-        with held_output(settings.output, "jobs/train.py"):
-            train(settings, checked)
-    except ValueError as error:
-        stop(str(error))
+    with ExitStack() as held:
+        try:
+            checked = check(settings)
+            done = finished(settings)
+            if done and checked.done == checked.steps:
+                print(f"nothing to do: {settings.epochs} epochs are done; {model_url(settings)}")
+                return
+            held.enter_context(held_output(settings.output, "jobs/train.py"))
+            join_cluster()
+            check_cluster(settings)
+            experiment = start_experiment(settings, checked)
+        except ValueError as error:
+            stop(str(error))
+        train(settings, checked, experiment)
 
 
-def train(settings: TrainSettings, checked: Checked) -> None:
+def train(settings: TrainSettings, checked: Checked, experiment: Experiment) -> None:
     """Train what is left of the training, and register its model.
 
     Raises:
-        ValueError: if the cluster has too little, or there is no such tracking store, in one line.
         JobError: if the training ended before its end.
     """
-    join_cluster()
-    check_cluster(settings)
-    experiment = start_experiment(settings, checked)
     print(
         f"{checked.training_clips} clips to train, {checked.held_out} held out; {checked.steps} "
         f"steps, {checked.done} done; {settings.num_workers} workers on {settings.device}"

@@ -10,6 +10,7 @@ from jobs.interrupts import run_job
 # isort: split
 
 import tempfile
+from contextlib import ExitStack
 from typing import Any
 
 import ray
@@ -24,7 +25,7 @@ from jobs.training.settings import TrainSettings
 from jobs.training.trials import Trial, run_trials
 from pipelines.cluster import join_cluster
 from pipelines.output_lease import held_output
-from pipelines.refusal import cannot_write
+from pipelines.refusal import ends_job
 from pipelines.storage import join, write_bytes
 
 WAIT_S = 30
@@ -71,28 +72,29 @@ class TuneSettings(TrainSettings):
 
 def main() -> None:
     settings = load(TuneSettings, "tune")
-    try:
-        training = settings.training()
-        checked = check(training)
-        with held_output(training.output, "jobs/tune.py"):
-            tune(settings, training, checked)
-    except ValueError as error:
-        stop(str(error))
+    with ExitStack() as held:
+        try:
+            training = settings.training()
+            checked = check(training)
+            held.enter_context(held_output(training.output, "jobs/tune.py"))
+            join_cluster()
+            check_cluster(training)
+            training.registered_model = None
+            tags = {"handi.output": training.output}
+            experiment = Experiment.start(training.experiment, "tune", settings.model_dump(), tags)
+        except ValueError as error:
+            stop(str(error))
+        tune(settings, training, checked, experiment)
 
 
-def tune(settings: TuneSettings, training: TrainSettings, checked: Checked) -> None:
+def tune(
+    settings: TuneSettings, training: TrainSettings, checked: Checked, experiment: Experiment
+) -> None:
     """Try the weights, and write the best ones.
 
     Raises:
-        ValueError: if the cluster has too little, or there is no such tracking store, in one line.
         JobError: if no training came to a validation, or the output cannot be written.
     """
-    join_cluster()
-    check_cluster(training)
-    training.registered_model = None
-    experiment = Experiment.start(
-        training.experiment, "tune", settings.model_dump(), {"handi.output": training.output}
-    )
     print(
         f"{settings.samples} trainings of up to {checked.steps} steps, "
         f"{settings.concurrent} at a time"
@@ -117,10 +119,8 @@ def tune(settings: TuneSettings, training: TrainSettings, checked: Checked) -> N
             raise
         best = trials[0]
         url = join(training.output, "best.yaml")
-        try:
+        with ends_job(training.output):
             write_bytes(url, best_config(settings, best))
-        except Exception as error:  # each storage has its own
-            raise cannot_write(training.output, error) from error
         experiment.log_metrics(0, {"alpha": best.alpha, "eta": best.eta, "score": best.score})
         experiment.log_bytes("best.yaml", best_config(settings, best))
     for trial in trials:

@@ -14,8 +14,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipelines.dataset import read_columns, write_table
+from handi_model.damage import DamagedFile
+from pipelines.dataset import read_columns, read_whole_files, write_table
 from pipelines.records import ANNOTATIONS, OUTCOMES, SCHEMA_VERSION, one_line
+from pipelines.refusal import ends_job
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import exists, join, read_bytes, remove, write_bytes
 
@@ -37,10 +39,12 @@ class Ledger:
     Attributes:
         folder_of: clip id -> folder its row stands in.
         malformed: places of the annotation rows in `errors` that are no clips.
+        damaged: files that cannot be read; what is in them counts as not done.
     """
 
     folder_of: dict[str, str]
     malformed: frozenset[str] = frozenset()
+    damaged: tuple[DamagedFile, ...] = ()
 
     def __contains__(self, clip_id: object) -> bool:
         return clip_id in self.folder_of or clip_id in self.malformed
@@ -54,25 +58,41 @@ class Ledger:
 def read_ledger(output: str) -> Ledger:
     """Read the clip ids of every finished file."""
     folder_of: dict[str, str] = {}
-    for folder in ("clips", "filtered"):
-        for clip_id in read_columns(join(output, folder), ["clip_id"])["clip_id"].to_pylist():
-            folder_of[clip_id] = folder
-    malformed = set()
-    for row in read_columns(join(output, "errors"), ["clip_id", "stage"]).to_pylist():
-        if row["stage"] == ANNOTATIONS:
-            malformed.add(row["clip_id"])
-        else:
-            folder_of[row["clip_id"]] = "errors"
-    return Ledger(folder_of, frozenset(malformed))
+    malformed: set[str] = set()
+    damaged: list[DamagedFile] = []
+    for folder in OUTCOMES:
+        columns = ["clip_id", "stage"] if folder == "errors" else ["clip_id"]
+        table, unreadable = read_whole_files(join(output, folder), columns)
+        damaged += unreadable
+        for row in table.to_pylist():
+            if row.get("stage") == ANNOTATIONS:
+                malformed.add(row["clip_id"])
+            else:
+                folder_of[row["clip_id"]] = folder
+    return Ledger(folder_of, frozenset(malformed), tuple(damaged))
+
+
+def remove_damaged(ledger: Ledger) -> None:
+    """Delete the files that cannot be read, so that their clips are done again.
+
+    Raises:
+        JobError: if the storage refuses that.
+    """
+    for file in ledger.damaged:
+        with ends_job(file.url):
+            remove(file.url)
 
 
 def is_finished(output: str, ledger: Ledger) -> bool:
     """Whether the summary, which is written last, tells of just these clips and malformed rows."""
     url = join(output, "summary.json")
-    if not exists(url):
+    if ledger.damaged or not exists(url):
         return False
-    summary = json.loads(read_bytes(url))
-    counted = summary["clips_in"], summary.get("malformed_rows", 0)
+    try:
+        summary = json.loads(read_bytes(url))
+        counted = summary["clips_in"], summary.get("malformed_rows", 0)
+    except (ValueError, KeyError, TypeError):  # cut short: it is made anew
+        return False
     return counted == (len(ledger.folder_of), len(ledger.malformed))
 
 
@@ -117,9 +137,9 @@ def begin(output: str, settings: PreprocessSettings) -> None:
     To be called once all else that may fail has been seen to hold.
 
     Raises:
-        OutputError: if it cannot be written.
+        JobError: if it cannot be written.
     """
-    try:
+    with ends_job(output):
         if settings.overwrite:
             # The settings last: as long as they stand there, an emptying that was cut short shows.
             for name in [*OUTCOMES, LATENTS, *MADE_OF_ROWS, SETTINGS_FILE]:
@@ -127,8 +147,6 @@ def begin(output: str, settings: PreprocessSettings) -> None:
         if not exists(join(output, SETTINGS_FILE)):
             data = json.dumps(_deciding(settings), indent=2).encode()
             write_bytes(join(output, SETTINGS_FILE), data)
-    except Exception as error:  # each storage has its own
-        raise OutputError(f"output: {output} cannot be written: {one_line(error)}") from error
 
 
 def _deciding(settings: PreprocessSettings) -> dict[str, Any]:
@@ -145,16 +163,14 @@ def forget_failed(output: str, keep: Iterable[str] = (ANNOTATIONS,)) -> dict[str
         clip id -> attempts so far.
 
     Raises:
-        OutputError: if it cannot be written.
+        JobError: if it cannot be written.
     """
     folder = join(output, "errors")
     rows = read_columns(folder, OUTCOMES["errors"].names).to_pylist()
     stays = set(keep)
     kept = [row for row in rows if row["stage"] in stays]
-    try:
+    with ends_job(output):
         remove(folder)
         if kept:
             write_table(pa.Table.from_pylist(kept, schema=OUTCOMES["errors"]), folder)
-    except Exception as error:  # each storage has its own
-        raise OutputError(f"output: {output} cannot be written: {one_line(error)}") from error
     return {row["clip_id"]: row["attempts"] for row in rows if row["stage"] not in stays}

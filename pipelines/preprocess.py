@@ -20,7 +20,7 @@ from pipelines.job_error import JobError
 from pipelines.ledger import read_ledger
 from pipelines.lost_rows import NO_RETRIES, TRIES, LostRows, died, pool, tolerate_losses
 from pipelines.records import FAILED, Clip, Problem, one_line
-from pipelines.refusal import cannot_write
+from pipelines.refusal import cannot_write, ends_job
 from pipelines.settings import PreprocessSettings
 from pipelines.shards import Shards, WriteError, stream
 from pipelines.stages import STAGES, AnnotateClip, by_video, decode_video, write_shard
@@ -143,10 +143,8 @@ def record_problems(problems: list[Problem], output: str) -> None:
     """
     if problems:
         table = pa.Table.from_pylist([asdict(problem) for problem in problems], schema=FAILED)
-        try:
+        with ends_job(output):
             write_table(table.sort_by("clip_id"), join(output, "errors"))
-        except Exception as error:  # each storage has its own
-            raise cannot_write(output, error) from error
 
 
 def start_ray(settings: PreprocessSettings) -> None:

@@ -28,6 +28,18 @@ def refusals(output: str) -> Iterator[None]:
         raise OutputRefused(str(cannot_write(output, error))) from error
 
 
+@contextmanager
+def ends_job(output: str) -> Iterator[None]:
+    """Have the driver end the job, with one line, over an output that a storage does not take."""
+    try:
+        yield
+    except Exception as error:
+        of_storage = isinstance(error, OSError) or type(error).__module__.startswith("botocore")
+        if not of_storage:
+            raise
+        raise cannot_write(output, error) from error
+
+
 def cannot_write(output: str, error: Exception | str) -> JobError:
     """What ends a job whose output cannot be written."""
     why = error if isinstance(error, str) else one_line(error)

@@ -22,7 +22,7 @@ from pipelines.evaluation.settings import EvaluateSettings
 from pipelines.job_error import JobError
 from pipelines.lost_rows import LostRows, died, tolerate_losses
 from pipelines.patience import patient
-from pipelines.refusal import cannot_write
+from pipelines.refusal import ends_job
 from pipelines.storage import join, write_bytes
 
 NO_PROGRESS_S = -1
@@ -145,10 +145,8 @@ def finish(
     }
     urls = [join(settings.output, name) for name in files]
     for url, data in zip(urls, files.values(), strict=True):
-        try:
+        with ends_job(settings.output):
             patient(write_bytes)(url, data)
-        except Exception as error:  # each storage has its own
-            raise cannot_write(settings.output, error) from error
     name = settings.output.rstrip("/").rsplit("/", 1)[-1]
     tags = {"handi.output": settings.output, "handi.protocol": PROTOCOL}
     with Experiment.start(settings.experiment, name, settings.model_dump(), tags) as experiment:

@@ -119,7 +119,7 @@ def test_an_output_that_starts_afresh_keeps_nothing_that_was_made_of_its_clips(o
 
 def test_an_output_that_cannot_be_written_is_refused_in_one_line(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written") as error:
+    with pytest.raises(JobError, match="cannot be written") as error:
         begin(str(tmp_path / "file" / "out"), settings("x"))
     assert "\n" not in str(error.value)
 
