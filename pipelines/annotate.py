@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -36,11 +36,14 @@ class HandTrack:
         joints: (L, 42, 2) float32, normalised to the frame, zeros where undetected.
         detected: (L, 2) bool, left and right.
         score: (L, 2) float32.
+        reassigned: share of the frames that were searched in which MediaPipe's labels alone would
+            have given other hands (`handedness.Slots`), [0, 1].
     """
 
     joints: NDArray[np.float32]
     detected: NDArray[np.bool_]
     score: NDArray[np.float32]
+    reassigned: float = 0.0
 
     @property
     def rate(self) -> float:
@@ -52,7 +55,8 @@ class HandTrack:
         inside = ((self.joints >= 0) & (self.joints <= 1)).all(axis=2).reshape(-1, 2, 21)
         kept = self.detected & (inside.sum(axis=2) >= MIN_JOINTS_INSIDE)
         joints = np.where(np.repeat(kept, 21, axis=1)[..., None], self.joints, 0)
-        return HandTrack(joints.astype(np.float32), kept, np.where(kept, self.score, 0))
+        score = np.where(kept, self.score, 0)
+        return replace(self, joints=joints.astype(np.float32), detected=kept, score=score)
 
 
 @dataclass
@@ -100,10 +104,11 @@ class Annotator:
 
 def find_hands(frames: NDArray[np.uint8], tracker: HandTracker, stride: int) -> HandTrack:
     """Detect hands on every `stride`-th of (L, h, w, 3) frames, and interpolate between."""
-    joints, detected, score = assign_slots(tracker(frames[::stride]))
+    height, width = frames.shape[1:3]
+    slots = assign_slots(tracker(frames[::stride]), width / height)
     if stride > 1:
-        joints, detected, score = interpolate(joints, detected, score, len(frames), stride)
-    return HandTrack(joints, detected, score)
+        slots = interpolate(slots, len(frames), stride)
+    return HandTrack(slots.joints, slots.detected, slots.score, slots.reassigned)
 
 
 def assemble(
@@ -130,12 +135,12 @@ def assemble(
         joints = move_joints(hands.joints, path)
         moved = measure_path(frames, joints, hands.detected, to_first=False)
         residual_motion = moved.motion(min(fit.width, fit.height))
-        hands = HandTrack(joints, hands.detected, hands.score)
+        hands = replace(hands, joints=joints)
     limit = settings.max_camera_motion
     if limit is not None and (residual_motion is None or residual_motion > limit):
         return Outcome.filtered(clip, "max_camera_motion", residual_motion)
 
-    hands = HandTrack(fit.joints(hands.joints), hands.detected, hands.score).within_frame()
+    hands = replace(hands, joints=fit.joints(hands.joints)).within_frame()
     if hands.rate < settings.min_hand_rate:
         return Outcome.filtered(clip, "min_hand_rate", hands.rate)
 
@@ -154,6 +159,7 @@ def assemble(
             "keypoints": hands.joints.tolist(),
             "hand_detected": hands.detected.tolist(),
             "hand_score": hands.score.tolist(),
+            "hands_reassigned": hands.reassigned,
             "mask": encode_mask(mask),
             "frame_masks": [encode_mask(frame_mask) for frame_mask in frame_masks],
             "mask_area": float(mask.mean()),

@@ -23,6 +23,11 @@ from pipelines.handedness import Hand
 ATTEMPTS = 2
 """Tries a clip gets: a hang is often not the clip's fault."""
 
+MOST_HANDS = 4
+"""Hands asked of MediaPipe on a frame, so that a bystander's does not displace the wearer's. On 840
+frames of real and rendered clips the first two are those that it gives when asked for two, in the
+same time (50 ms); each further hand on a frame costs a run of the landmark network."""
+
 START_UP_S = 120.0
 """What a fresh process may take to import MediaPipe and load the networks, on a busy machine."""
 
@@ -37,7 +42,7 @@ class DetectorError(Exception):
 
 
 class HandTracker:
-    """Detects up to two hands on each frame, in a process that it owns.
+    """Detects up to `MOST_HANDS` hands on each frame, in a process that it owns.
 
     Args:
         model: contents of `hand_landmarker.task`.
@@ -122,7 +127,7 @@ def load_landmarker(model: bytes, confidence: float) -> None:
     global _landmarker
     options = vision.HandLandmarkerOptions(
         base_options=BaseOptions(model_asset_buffer=model),
-        num_hands=2,
+        num_hands=MOST_HANDS,
         min_hand_detection_confidence=confidence,
         min_hand_presence_confidence=confidence,
     )

@@ -12,7 +12,7 @@ from typing import Any
 
 import pyarrow as pa
 
-SCHEMA_VERSION = "1"
+SCHEMA_VERSION = "2"
 
 JOINTS = 42
 """Joints a frame: 21 of the left hand (0-20), then 21 of the right hand (21-41)."""
@@ -115,6 +115,9 @@ WRITTEN = pa.schema(
         pa.field("keypoints", pa.list_(pa.list_(pa.list_(pa.float32(), 2), JOINTS))),
         pa.field("hand_detected", pa.list_(pa.list_(pa.bool_(), 2))),  # L x (left, right)
         pa.field("hand_score", pa.list_(pa.list_(pa.float32(), 2))),  # L x (left, right), [0, 1]
+        # share of frames in which MediaPipe's labels alone would have put a hand into the other
+        # slot, or a hand that is left out into one, [0, 1]
+        pa.field("hands_reassigned", pa.float32()),
         pa.field("mask", pa.binary()),  # PNG, union of frame_masks
         pa.field("frame_masks", pa.list_(pa.binary())),  # L PNGs
         pa.field("content_sha256", pa.string()),  # of frames and frame_masks; see clip_content.py

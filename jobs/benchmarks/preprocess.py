@@ -123,7 +123,7 @@ def plain_loop(clips: list[Clip], settings: Settings, model: bytes, scratch: Pat
             ):
                 (hands,) = detect_hands(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)[None])
                 joints, visible = np.zeros((42, 2)), np.zeros(42, bool)
-                for slot, hand in enumerate(hands):
+                for slot, hand in enumerate(hands[:2]):
                     joints[slot * 21 : slot * 21 + 21] = hand.joints
                     visible[slot * 21 : slot * 21 + 21] = True
                 side = settings.resolution

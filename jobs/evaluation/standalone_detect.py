@@ -54,14 +54,14 @@ def differences(model: Path, detector: dict[str, Any]) -> list[str]:
 
 
 def landmarker(model: Path, confidence: float) -> Callable[[np.ndarray], list[Any]]:
-    """What finds at most two hands on a (H, W, 3) uint8 RGB frame, each frame by itself."""
+    """What finds at most four hands on a (H, W, 3) uint8 RGB frame, each frame by itself."""
     from handedness import Hand  # type: ignore[import-not-found]  # it lies beside this file
     from mediapipe import Image, ImageFormat
     from mediapipe.tasks.python import BaseOptions, vision
 
     options = vision.HandLandmarkerOptions(
         base_options=BaseOptions(model_asset_buffer=model.read_bytes()),
-        num_hands=2,
+        num_hands=4,
         min_hand_detection_confidence=confidence,
         min_hand_presence_confidence=confidence,
     )
@@ -185,10 +185,12 @@ def detect(clips: Path, joints: Path, model: Path, benchmark: Path) -> int:
     find = landmarker(model, said["detector"]["confidence"])
     for clip_id, path in paths.items():
         clip = read_clip(path, said["frames_per_clip"], (said["height"], said["width"]))
-        slots, detected, _ = assign_slots([find(frame) for frame in clip.pop("frames")])
+        hands = [find(frame) for frame in clip.pop("frames")]
+        slots = assign_slots(hands, said["width"] / said["height"])
         target = joints / f"{clip_id}.npz"
         target.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(target, joints=slots, detected=detected, **clip)  # type: ignore[arg-type]
+        seen = {"joints": slots.joints, "detected": slots.detected}
+        np.savez_compressed(target, **seen, **clip)  # type: ignore[arg-type]
     return len(paths)
 
 

@@ -43,5 +43,6 @@ def seen_hands(frames: NDArray[np.uint8], tracker: HandTracker) -> SeenHands:
     Raises:
         DetectorError: if MediaPipe hangs or dies on this clip.
     """
-    joints, detected, _ = assign_slots(tracker(frames))
-    return SeenHands(joints, detected)
+    height, width = frames.shape[1:3]
+    slots = assign_slots(tracker(frames), width / height)
+    return SeenHands(slots.joints, slots.detected)

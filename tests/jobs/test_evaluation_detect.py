@@ -21,6 +21,7 @@ from pipelines.dataset import read_rows
 from pipelines.evaluation.elsewhere import read_elsewhere
 from pipelines.evaluation.seen_hands import hand_tracker, seen_hands
 from pipelines.frames import decode_jpeg, encode_jpeg
+from pipelines.hands import MOST_HANDS
 from tests.datasets import rendered_dataset
 
 FRAMES, SIDE = 5, 128
@@ -87,6 +88,10 @@ def test_on_the_real_frames_it_finds_the_released_joints(release, tmp_path, hand
 def test_it_links_detections_by_the_evaluation_s_own_code(release):
     own = Path(handedness.__file__).read_bytes()
     assert (release / "handedness.py").read_bytes() == own
+
+
+def test_it_asks_for_as_many_hands_as_the_evaluation():
+    assert f"num_hands={MOST_HANDS}," in scripts()["detect.py"].decode()
 
 
 def test_a_video_and_its_area_are_taken_as_the_evaluation_takes_them(

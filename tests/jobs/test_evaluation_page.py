@@ -35,6 +35,7 @@ from pipelines.evaluation.figures import Scores, write_scores
 from pipelines.evaluation.made_files import Cost, write_made
 from pipelines.evaluation.networks import Origins
 from pipelines.evaluation.plan import Planned
+from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.settings import EvaluateSettings, MethodSettings
 from pipelines.evaluation.table import Efficiency
 from pipelines.evaluation.views import SeenHands
@@ -140,7 +141,7 @@ def row_of(html: str, method: str, column: str) -> str:
 
 def test_the_page_tells_what_was_measured_and_shows_tables_clips_flow_and_frames(html):
     assert Page(html).headings == SECTIONS
-    for words in ("3 clips of 4 frames", "Protocol 1", "0123abcd", "feed1234"):
+    for words in ("3 clips of 4 frames", f"Protocol {PROTOCOL}", "0123abcd", "feed1234"):
         assert words in html
     assert "<b>FVD, FVD in the area</b>" in html and "no &lt;file&gt;" in html
     assert "the hand detector died" in html

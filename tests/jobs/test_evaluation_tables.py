@@ -12,6 +12,7 @@ from jobs.evaluation.result import Result
 from jobs.evaluation.tables import as_csv, cell, markdown, notes
 from pipelines.evaluation.columns import COLUMNS, PAPER
 from pipelines.evaluation.networks import Origins
+from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.table import Efficiency
 
 BY_KEY = {column.key: column for column in COLUMNS}
@@ -157,7 +158,7 @@ def test_the_csv_has_the_efficiency_table_too(result):
 
 def test_metrics_json_is_json_and_mlflow_gets_finite_numbers(result):
     found = json.loads(result.as_json())
-    assert found["protocol"] == "1" and found["confidence"] == 0.95
+    assert found["protocol"] == PROTOCOL and found["confidence"] == 0.95
     assert found["estimates"]["epic-kitchens"]["baseline, large"]["hs_err"]["value"] is None
     numbers = result.numbers()
     assert numbers["epic-kitchens/ours/fid"] == 0.5

@@ -1,11 +1,14 @@
 """One decoded clip to its row, without Ray and without MediaPipe."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from pipelines.annotate import Annotator, HandTrack, StageTimes, assemble
+from pipelines.annotate import Annotator, HandTrack, StageTimes, assemble, find_hands
 from pipelines.camera import measure_path
 from pipelines.frames import decode_jpeg, decode_mask
+from pipelines.handedness import Hand
 from pipelines.hands import DetectorError
 from pipelines.records import WRITTEN, Clip, from_ipc
 from pipelines.settings import PreprocessSettings
@@ -43,6 +46,27 @@ def row_of(frames, hands, **changes):
 STILL = np.repeat(texture()[None], LENGTH, axis=0)
 
 
+def test_hands_are_sought_on_every_nth_frame_and_never_mixed_between_two_tracks():
+    near, far = (Hand(one_hand(x, 0.7, length=1).joints[0, 21:], 0.97) for x in (0.3, 0.54))
+    sought = []
+
+    def tracker(frames):
+        sought.append(len(frames))
+        return [[near], [near], [far], [far]]
+
+    hands = find_hands(np.zeros((7, 90, 160, 3), np.uint8), tracker, stride=2)  # type: ignore[arg-type]
+    assert sought == [4]
+    assert hands.detected[:, 1].tolist() == [True] * 3 + [False] + [True] * 3
+    assert hands.joints[:, 21:, 0].mean(axis=1) == pytest.approx([0.3] * 3 + [0] + [0.54] * 3)
+    assert hands.reassigned == 0
+
+
+def test_the_share_of_reassigned_frames_reaches_the_row():
+    assert row_of(STILL, replace(one_hand(0.5, 0.5), reassigned=0.25), stabilize=True).row[
+        "hands_reassigned"
+    ] == pytest.approx(0.25)
+
+
 def test_a_row_has_every_column_of_the_contract_and_survives_arrow():
     outcome = row_of(STILL, one_hand(0.5, 0.5))
     assert outcome.folder == "clips"
@@ -54,6 +78,7 @@ def test_a_row_has_every_column_of_the_contract_and_survives_arrow():
     assert np.array(row["hand_detected"]).shape == np.array(row["hand_score"]).shape == (LENGTH, 2)
     assert decode_jpeg(row["frames"][0]).shape == (row["height"], row["width"], 3) == (64, 64, 3)
     assert row["hand_rate"] == 1.0
+    assert row["hands_reassigned"] == 0.0
     assert row["verb_class"] == 10
 
 

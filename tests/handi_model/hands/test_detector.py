@@ -16,7 +16,7 @@ from tests.handi_model.hands.conftest import NeverWaiting, disagreement, sampled
 def both_slots(hands: list[Hand]) -> list[Hand | None]:
     """Left and right hand; of two with one label the more certain keeps its slot."""
     slots: list[Hand | None] = [None, None]
-    for hand in sorted(hands, key=lambda hand: -abs(hand.right - 0.5)):
+    for hand in sorted(hands[:2], key=lambda hand: -abs(hand.right - 0.5)):
         wanted = int(hand.right > 0.5)
         slots[wanted if slots[wanted] is None else 1 - wanted] = hand
     return slots
