@@ -56,7 +56,7 @@ def evaluate(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSet
 
     from handi_model.hands.model_files import ModelFileError
     from jobs.evaluation.run import run
-    from jobs.training.failures import reason
+    from pipelines.ray_errors import reason
 
     try:
         run(clips, planned, settings)

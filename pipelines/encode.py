@@ -30,6 +30,7 @@ from pipelines.latents import (
     write_texts,
 )
 from pipelines.lost_rows import NO_RETRIES, LostRows, died, pool, tolerate_losses
+from pipelines.ray_errors import reason
 from pipelines.records import one_line
 from pipelines.refusal import cannot_write
 from pipelines.shards import Shards, WriteError, stream
@@ -199,9 +200,7 @@ def encode(
             except WriteError as error:
                 raise cannot_write(index.data, error.cause) from None
             except (RayError, ExecutionTimeoutError) as error:
-                raise JobError(
-                    f"encode: {one_line(error)}; what is encoded so far stays"
-                ) from error
+                raise JobError(f"encode: {reason(error)}; what is encoded so far stays") from error
             wanted = _without(to_encode(index, fingerprint), index, problems)
             if not wanted:
                 break

@@ -14,6 +14,7 @@ from collections import Counter
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import OutOfDiskError, RayTaskError
 
+from pipelines.ray_errors import reason
 from pipelines.records import one_line
 
 TRIES = 2
@@ -58,20 +59,21 @@ class LostRows(logging.Handler):
         error = record.exc_info[1] if record.exc_info else None
         if not isinstance(error, Exception):
             return
-        while isinstance(error, RayTaskError) and isinstance(error.cause, Exception):
-            error = error.cause
         self.out_of_disk |= isinstance(error, OutOfDiskError)
-        self.reasons[f"{type(error).__name__}: {one_line(error)}"] += 1
+        if isinstance(error, RayTaskError):
+            self.reasons[reason(error)] += 1
+        else:
+            self.reasons[f"{type(error).__name__}: {one_line(error)}"] += 1
 
-    def reason(self) -> str:
+    def commonest(self) -> str:
         """The commonest one; empty where Ray said nothing."""
         return self.reasons.most_common(1)[0][0] if self.reasons else ""
 
 
 def died(lost: LostRows) -> str:
     """What is said of a row that was lost each time."""
-    reason = lost.reason()
+    why = lost.commonest()
     return (
         f"the process that worked on this clip died each of {TRIES} times"
-        f"{f' ({reason})' if reason else ''}; see Ray's logs, and whether memory ran out"
+        f"{f' ({why})' if why else ''}; see Ray's logs, and whether memory ran out"
     )

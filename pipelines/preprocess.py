@@ -19,7 +19,8 @@ from pipelines.dataset import write_table
 from pipelines.job_error import JobError
 from pipelines.ledger import read_ledger
 from pipelines.lost_rows import NO_RETRIES, TRIES, LostRows, died, pool, tolerate_losses
-from pipelines.records import FAILED, Clip, Problem, one_line
+from pipelines.ray_errors import reason
+from pipelines.records import FAILED, Clip, Problem
 from pipelines.refusal import cannot_write, ends_job
 from pipelines.settings import PreprocessSettings
 from pipelines.shards import Shards, WriteError, stream
@@ -121,7 +122,7 @@ def run(
             _consume(dataset, shards, len(pending), totals, settings.output)
             if lost.out_of_disk:
                 raise JobError(
-                    f"Ray has no disk space left for clips on their way ({lost.reason()}); free "
+                    f"Ray has no disk space left for clips on their way ({lost.commonest()}); free "
                     "some, or give Ray another folder (RAY_TMPDIR)"
                 )
     done = read_ledger(settings.output)
@@ -182,7 +183,7 @@ def _consume(
         except WriteError as error:
             raise cannot_write(output, error.cause) from None
         except (RayError, ExecutionTimeoutError) as error:
-            raise JobError(one_line(error)) from error
+            raise JobError(f"preprocess: {reason(error)}; what is done so far stays") from error
 
 
 def _lost(clip: Clip, earlier_attempts: dict[str, int], message: str) -> Problem:

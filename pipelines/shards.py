@@ -108,7 +108,7 @@ def stream(dataset: Dataset, shards: Shards) -> Generator[tuple[int, list[Any]],
         ray.exceptions.RayError: if the graph cannot go on.
     """
     try:
-        for bundle in _ticking(dataset.iter_internal_ref_bundles(), TICK_S):
+        for bundle in _ticking(dataset.iter_internal_ref_bundles, TICK_S):
             rows = 0
             for entry in bundle.blocks if bundle else ():
                 if entry.metadata.num_rows:
@@ -123,31 +123,37 @@ def stream(dataset: Dataset, shards: Shards) -> Generator[tuple[int, list[Any]],
     yield 0, shards.flush()
 
 
-def _ticking(items: Iterator[T], tick_s: float) -> Iterator[T | None]:
+def _ticking(begin: Callable[[], Iterator[T]], tick_s: float) -> Iterator[T | None]:
     """The items as they come, and None whenever none came for so many seconds."""
-    arrived: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue(maxsize=64)
+    arrived: queue.Queue[tuple[T | None, BaseException | None]] = queue.Queue()
+    broken_off = threading.Event()
 
     def pump() -> None:
         try:
-            for item in items:
+            for item in begin():
                 arrived.put((item, None))
+                if broken_off.is_set():
+                    return  # with the iterator goes what Ray Data has begun for it
         except BaseException as error:
             arrived.put((None, error))
         else:
             arrived.put((None, StopIteration()))
 
     threading.Thread(target=pump, daemon=True).start()
-    while True:
-        try:
-            item, error = arrived.get(timeout=tick_s)
-        except queue.Empty:
-            yield None
-            continue
-        if isinstance(error, StopIteration):
-            return
-        if error is not None:
-            raise error
-        yield item
+    try:
+        while True:
+            try:
+                item, error = arrived.get(timeout=tick_s)
+            except queue.Empty:
+                yield None
+                continue
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+    finally:
+        broken_off.set()
 
 
 # A writer that dies is replaced; what it raises is not tried again here, but where it is raised.

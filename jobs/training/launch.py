@@ -19,11 +19,12 @@ from jobs.experiment import Experiment
 from jobs.interrupts import Interrupted
 from jobs.tracking import without_password
 from jobs.training.checks import Checked
-from jobs.training.failures import TellFailures, of_training, reason
+from jobs.training.failures import TellFailures, of_training
 from jobs.training.records import StopRequest
 from jobs.training.settings import TrainSettings
 from jobs.training.watch import OnValidation, Watch
 from jobs.training.worker import train_worker
+from pipelines.ray_errors import reason
 from pipelines.storage import exists, join, read_bytes, write_bytes
 
 RUN_FILE = "mlflow.json"
