@@ -7,12 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from fsspec.core import url_to_fs
 from huggingface_hub import snapshot_download
 
 from handi_model.damage import AGAIN, DamagedFile, check_safetensors, parse_json
 from pipelines.records import one_line
-from pipelines.storage import absolute, exists, join, read_bytes, sizes
+from pipelines.storage import absolute, exists, join, read_bytes, read_range, sizes
 
 PIPELINE = "HandiPipeline"
 INDEX = "model_index.json"
@@ -115,8 +114,7 @@ def check_saved_model(folder: str) -> dict[str, dict[str, Any]]:
         for shard in sorted(shards):
             if shard not in files:
                 raise ValueError(f"{shard} is not there (weights are read as safetensors); {AGAIN}")
-            fs, path = url_to_fs(shard)
-            check_safetensors(shard, files[shard], partial(fs.cat_file, path))
+            check_safetensors(shard, files[shard], partial(read_range, shard))
     return configs
 
 
