@@ -9,6 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from handi_model import tiny
 from handi_model.config import ModelConfig
+from handi_model.damage import check_local_safetensors
 from handi_model.diffusion import scheduler_config
 from handi_model.pipeline import HandiPipeline
 from handi_model.unet import HandiUNet
@@ -23,8 +24,8 @@ def new_pipeline(config: ModelConfig, checkpoint: str | Path | None = None) -> H
             serve to measure speed and memory; `tiny` takes none.
 
     Raises:
-        ValueError: if the checkpoint is not there or has another topology, in one line, or if
-            `tiny` is given one.
+        ValueError: if the checkpoint is not there, has another topology or a damaged file, in one
+            line, or if `tiny` is given one.
     """
     if config.preset == "tiny":
         if checkpoint is not None:
@@ -35,6 +36,7 @@ def new_pipeline(config: ModelConfig, checkpoint: str | Path | None = None) -> H
         return _random_base(config)
     unet = HandiUNet.from_text_to_video(checkpoint, config)
     try:
+        check_encoders(checkpoint)
         parts = (
             AutoencoderKL.from_pretrained(checkpoint, subfolder="vae", use_safetensors=True),
             CLIPTextModel.from_pretrained(
@@ -45,6 +47,17 @@ def new_pipeline(config: ModelConfig, checkpoint: str | Path | None = None) -> H
     except OSError as error:
         raise ValueError(f"{checkpoint}: {str(error).splitlines()[0]}") from error
     return assemble(config, unet, *parts)
+
+
+def check_encoders(checkpoint: str | Path) -> None:
+    """See that what a local checkpoint has of an autoencoder and a text encoder is whole.
+
+    Raises:
+        DamagedFile: if a file of weights is not.
+    """
+    for part in ("vae", "text_encoder"):
+        for file in sorted((Path(checkpoint) / part).glob("*.safetensors")):
+            check_local_safetensors(file)
 
 
 def assemble(

@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from handi_model.damage import DamagedFile, check_local_safetensors, parse_json
+
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 """diffusers' name of a model's weights; sharded ones are listed in `WEIGHTS.index.json`."""
 
@@ -80,25 +82,39 @@ def _as_list(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def read_weights(folder: Path) -> dict[str, Tensor]:
-    """The weights of a UNet by name, from whole or sharded safetensors.
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a UNet's weights, each seen to be whole by its header and its size.
 
     Raises:
-        ValueError: if a file is missing or damaged, or the weights are pickled.
+        ValueError: if a file is missing or damaged, or the weights are pickled, in one line.
     """
     index = folder / f"{WEIGHTS}.index.json"
     names = {WEIGHTS}
     if index.is_file():
-        names = set(json.loads(index.read_text())["weight_map"].values())
-    weights: dict[str, Tensor] = {}
+        try:
+            names = set(parse_json(str(index), index.read_bytes())["weight_map"].values())
+        except (KeyError, TypeError, AttributeError):
+            raise DamagedFile(str(index), "it has no weight_map") from None
     for name in sorted(names):
         if not (folder / name).is_file():
             raise ValueError(
                 f"{folder}: has no {name}. Pickled weights (.bin) are not read, as they can run "
                 "code; save the UNet anew with save_pretrained, or get its safetensors"
             )
+        check_local_safetensors(folder / name)
+    return [folder / name for name in sorted(names)]
+
+
+def read_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights of a UNet by name, from whole or sharded safetensors.
+
+    Raises:
+        ValueError: as `weight_files` does.
+    """
+    weights: dict[str, Tensor] = {}
+    for file in weight_files(folder):
         try:
-            weights |= load_file(folder / name)
+            weights |= load_file(file)
         except SafetensorError as error:
-            raise ValueError(f"{folder / name}: cannot be read ({error}); get it anew") from error
+            raise DamagedFile(str(file), f"it cannot be read ({error})") from error
     return weights

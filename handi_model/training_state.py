@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from handi_model.damage import check_local_safetensors, parse_json
 from handi_model.optimiser import Optimiser
 
 WEIGHTS_FILE, OPTIMISER_FILE, STATE_FILE = (
@@ -49,10 +50,18 @@ class TrainingState:
 
     @classmethod
     def read(cls, folder: Path) -> TrainingState:
+        """What `write` has written.
+
+        Raises:
+            DamagedFile: if a file is not whole.
+            OSError: if one is missing.
+        """
+        for name in (WEIGHTS_FILE, OPTIMISER_FILE):
+            check_local_safetensors(folder / name)
         return cls(
             load_file(folder / WEIGHTS_FILE),
             load_file(folder / OPTIMISER_FILE),
-            json.loads((folder / STATE_FILE).read_text()),
+            parse_json(str(folder / STATE_FILE), (folder / STATE_FILE).read_bytes()),
         )
 
     def restore(self, optimiser: Optimiser) -> None:

@@ -13,7 +13,8 @@ from handi_model.config import PRESETS, ModelConfig
 from handi_model.create import new_pipeline
 from handi_model.pipeline import HandiPipeline
 from pipelines.records import one_line
-from pipelines.storage import fetch_folder, join, read_bytes
+from pipelines.saved_model import check_saved_model, is_on_hub
+from pipelines.storage import fetch_folder
 
 
 def open_pipeline(
@@ -44,21 +45,23 @@ def load_pipeline(model: str, dtype: torch.dtype = torch.float32) -> HandiPipeli
         dtype: of the weights.
 
     Raises:
-        ValueError: if there is none, in one line.
+        ValueError: if there is none, or a file of it is missing or damaged, in one line.
     """
     _no_bars()
     with tempfile.TemporaryDirectory() as scratch:
         try:
-            return HandiPipeline.from_pretrained(_folder(model, scratch), dtype=dtype)
+            folder = _folder(model, scratch)
+            # Pickled weights, which diffusers would fall back to, can run code.
+            return HandiPipeline.from_pretrained(folder, dtype=dtype, use_safetensors=True)
         except Exception as error:
             raise ValueError(f"model: {model} cannot be loaded: {one_line(error)}") from error
 
 
 def _folder(model: str, scratch: str) -> str | Path:
-    if "://" not in model:
+    if is_on_hub(model):
         return model
-    # The library's own errors say neither that the file is missing nor whether to try again.
-    read_bytes(join(model, "model_index.json"))
+    # The libraries' own errors often name no file, nor say whether to try again.
+    check_saved_model(model)
     return fetch_folder(model, Path(scratch))
 
 

@@ -43,6 +43,8 @@ AWAY_CODES = frozenset(
 )
 """S3's names of errors that pass."""
 AWAY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+STATUS_NAMES = {"aiohttp": "status", "gcsfs": "code", "google": "code"}
+"""Where clients' errors hold the status that a server answered with."""
 AWAY_TYPES = frozenset(
     {
         *("botocore.ConnectionError", "botocore.ConnectionClosedError"),
@@ -105,9 +107,9 @@ def _answer(error: BaseException) -> bool | None:
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode", code)
         return code in AWAY_CODES or str(status) in map(str, AWAY_STATUSES)
     status = getattr(response, "status_code", None)  # requests, httpx
-    package = type(error).__module__.split(".")[0]
-    if status is None and package in ("aiohttp", "gcsfs", "google"):
-        status = getattr(error, "status", None) or getattr(error, "code", None)
+    if status is None:
+        named = STATUS_NAMES.get(type(error).__module__.split(".")[0])
+        status = getattr(error, named, None) if named else None
     return status in AWAY_STATUSES if isinstance(status, int) and status >= 100 else None
 
 

@@ -2,15 +2,34 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from handi_model.damage import AGAIN, DamagedFile, check_safetensors, parse_json
 from pipelines.records import one_line
-from pipelines.storage import absolute, exists, join, read_bytes
+from pipelines.storage import absolute, exists, join, read_bytes, read_range, sizes
+
+PIPELINE = "HandiPipeline"
+INDEX = "model_index.json"
+CONFIGS: dict[str, tuple[str, ...]] = {
+    INDEX: ("_class_name", "num_frames", "num_inference_steps", "guidance_scale"),
+    "unet/config.json": ("sample_size", "block_out_channels"),
+    "vae/config.json": ("block_out_channels",),
+    "text_encoder/config.json": (),
+    "scheduler/scheduler_config.json": ("num_train_timesteps",),
+    "tokenizer/tokenizer_config.json": ("model_max_length",),
+}
+"""The small files of a saved pipeline, and what is read in each."""
+WEIGHTS = {
+    "unet": "diffusion_pytorch_model.safetensors",
+    "vae": "diffusion_pytorch_model.safetensors",
+    "text_encoder": "model.safetensors",
+}
+"""As diffusers and transformers name them; sharded ones are listed in `<name>.index.json`."""
 
 
 @dataclass(frozen=True)
@@ -37,24 +56,20 @@ class SavedModel:
 
 
 def read_saved_model(model: str) -> SavedModel:
-    """Read it.
+    """Read it, and see that its weights are there and whole where they lie in a folder or below a
+    URL: by their headers and sizes.
 
     Args:
         model: a local path, a folder's URL, or a name on the hub.
 
     Raises:
-        ValueError: if there is no saved `HandiPipeline`, in one line.
+        ValueError: if there is no saved `HandiPipeline`, or a file of it is missing or damaged, in
+            one line.
     """
     try:
         url, folder = _places(model)
-
-        def config(name: str) -> dict[str, Any]:
-            values: dict[str, Any] = json.loads(read_bytes(join(folder, name)))
-            return values
-
-        index, unet, vae = (
-            config(name) for name in ("model_index.json", "unet/config.json", "vae/config.json")
-        )
+        configs = _configs(folder) if is_on_hub(model) else check_saved_model(folder)
+        index, unet, vae, _, scheduler, words = (configs[name] for name in CONFIGS)
         tokenizer = join(folder, "tokenizer/tokenizer.json")
         factor = 2 ** (len(vae["block_out_channels"]) - 1)
         return SavedModel(
@@ -64,9 +79,9 @@ def read_saved_model(model: str) -> SavedModel:
             num_frames=index["num_frames"],
             num_inference_steps=index["num_inference_steps"],
             guidance_scale=float(index["guidance_scale"]),
-            most_steps=config("scheduler/scheduler_config.json")["num_train_timesteps"],
+            most_steps=scheduler["num_train_timesteps"],
             tokenizer=read_bytes(tokenizer).decode() if exists(tokenizer) else "",
-            longest_prompt=config("tokenizer/tokenizer_config.json")["model_max_length"],
+            longest_prompt=words["model_max_length"],
         )
     except Exception as error:  # each storage has its own
         raise ValueError(
@@ -74,8 +89,63 @@ def read_saved_model(model: str) -> SavedModel:
         ) from None
 
 
+def check_saved_model(folder: str) -> dict[str, dict[str, Any]]:
+    """See that a saved pipeline is whole, without reading its weights.
+
+    Args:
+        folder: a local path or a URL.
+
+    Returns:
+        the name of each small file -> what it holds.
+
+    Raises:
+        ValueError: if a file is missing or of something else, in one line that names it.
+        DamagedFile: if a file is cut short or cannot be read.
+    """
+    folder = absolute(folder)
+    configs = _configs(folder)
+    files = sizes(folder)
+    for part, name in WEIGHTS.items():
+        url = join(folder, part, name)
+        shards = {url}
+        if f"{url}.index.json" in files:
+            index = _config(folder, f"{part}/{name}.index.json", ("weight_map",))
+            shards = {join(folder, part, shard) for shard in index["weight_map"].values()}
+        for shard in sorted(shards):
+            if shard not in files:
+                raise ValueError(f"{shard} is not there (weights are read as safetensors); {AGAIN}")
+            check_safetensors(shard, files[shard], partial(read_range, shard))
+    return configs
+
+
+def is_on_hub(model: str) -> bool:
+    """Whether a model is named as on the hub."""
+    return "://" not in model and not Path(model).exists() and model.count("/") == 1
+
+
+def _configs(folder: str) -> dict[str, dict[str, Any]]:
+    return {name: _config(folder, name, keys) for name, keys in CONFIGS.items()}
+
+
+def _config(folder: str, name: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    url = join(folder, name)
+    try:
+        values = parse_json(url, read_bytes(url))
+    except FileNotFoundError:
+        raise ValueError(f"{url} is not there; {AGAIN}") from None
+    if not isinstance(values, dict):
+        raise DamagedFile(url, "it holds no keys and values")
+    kind = values.get("_class_name", PIPELINE)
+    if name == INDEX and kind != PIPELINE:
+        raise ValueError(f"{url} is of a {kind}, not of a {PIPELINE}; give one that was trained")
+    for key in keys:
+        if key not in values:
+            raise DamagedFile(url, f"it has no {key}")
+    return values
+
+
 def _places(model: str) -> tuple[str, str]:
     """URL of the model, and of a folder with its small files."""
-    if "://" in model or Path(model).exists() or model.count("/") != 1:
-        return absolute(model), absolute(model)
-    return model, snapshot_download(model, allow_patterns=["*.json"])
+    if is_on_hub(model):
+        return model, snapshot_download(model, allow_patterns=["*.json"])
+    return absolute(model), absolute(model)

@@ -94,6 +94,13 @@ def read_bytes(url: str) -> bytes:
         return file.read()
 
 
+def read_range(url: str, first: int, last: int) -> bytes:
+    """The bytes of a file from one offset up to another."""
+    fs, path = url_to_fs(url)
+    data: bytes = fs.cat_file(path, start=first, end=last)
+    return data
+
+
 def find(folder: str, suffix: str) -> list[str]:
     """URLs of the finished files below a folder, sorted; empty if there is no such folder.
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from handi_model.config import PRESETS, ModelConfig
-from handi_model.text_to_video import check_topology, unet_folder
+from handi_model.create import check_encoders
+from handi_model.text_to_video import check_topology, unet_folder, weight_files
 from handi_model.unet import HandiUNet
 from pipelines.saved_model import read_saved_model
 
@@ -43,7 +44,10 @@ def model_shape(model: str, checkpoint: str | None, resolution: int | None) -> M
         if checkpoint:
             with torch.device("meta"):
                 unet = HandiUNet.of(config)
-            check_topology(unet_folder(checkpoint), unet.backbone, model)
+            folder = unet_folder(checkpoint)
+            check_topology(folder, unet.backbone, model)
+            weight_files(folder)
+            check_encoders(checkpoint)
         return ModelShape(model, config.resolution, config.num_frames)
     try:
         saved = read_saved_model(model)

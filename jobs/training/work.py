@@ -31,6 +31,7 @@ from pipelines.checkpoints import CheckpointWriter, latest_checkpoint
 from pipelines.clip_index import ClipIndex, read_clip_index
 from pipelines.latents import LatentIndex, open_latents
 from pipelines.models import open_pipeline
+from pipelines.notices import take_notices
 from pipelines.patience import patient
 from pipelines.prior import read_prior
 from pipelines.refusal import refusals
@@ -93,6 +94,7 @@ def checkpoints_folder(settings: TrainSettings) -> str:
 def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
     """Open data and model, and go back to where the newest checkpoint is."""
     context = train.get_context()
+    take_notices(lambda line: reporter.tell(Note(line)))  # nobody sees a worker's standard error
     device = get_device()
     if settings.threads:
         torch.set_num_threads(settings.threads)

@@ -1,3 +1,6 @@
+import os
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -6,6 +9,7 @@ from transformers import CLIPTextConfig, CLIPTextModel
 
 from handi_model import HandiPipeline, HandiUNet, ModelConfig
 from handi_model.create import new_pipeline
+from handi_model.damage import DamagedFile
 from handi_model.tiny import load_tokenizer
 
 SMALL_BASE = {
@@ -89,6 +93,23 @@ def test_what_cannot_start_a_model_is_one_line(checkpoint, tmp_path):
         new_pipeline(ModelConfig.of("base", resolution=64), checkpoint)
     with pytest.raises(ValueError, match="'tiny' starts from what ships"):
         new_pipeline(ModelConfig.of("tiny"), checkpoint)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "unet/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+        "text_encoder/model.safetensors",
+    ],
+)
+def test_a_checkpoints_file_that_is_cut_short_is_named(checkpoint, tmp_path, name):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(checkpoint, folder)
+    os.truncate(folder / name, 1000)
+    with pytest.raises(DamagedFile, match=f"{folder / name} is damaged: .*; copy or") as caught:
+        new_pipeline(ModelConfig.of("base", **SMALL_BASE), folder)
+    assert "\n" not in str(caught.value)
 
 
 def test_tiny_needs_nothing_from_outside(tiny):

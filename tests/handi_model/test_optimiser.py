@@ -1,9 +1,11 @@
 import json
+import os
 
 import pytest
 import torch
 from torch import nn
 
+from handi_model.damage import DamagedFile
 from handi_model.optimiser import Optimiser, OptimiserSettings
 from handi_model.training_state import TrainingState
 
@@ -102,3 +104,14 @@ def test_a_checkpoint_of_another_network_is_refused_in_one_line():
     wider = nn.Sequential(nn.Linear(3, 6), nn.Linear(6, 2))
     with pytest.raises(ValueError, match="other sides"):
         state.restore(optimiser_of(wider))
+
+
+@pytest.mark.parametrize("name", ["weights.safetensors", "optimiser.safetensors", "state.json"])
+def test_a_state_whose_file_is_cut_short_is_named(tmp_path, name):
+    network = net()
+    optimiser = optimiser_of(network)
+    train(network, optimiser, 0, 1)
+    TrainingState.of(optimiser, {}).write(tmp_path)
+    os.truncate(tmp_path / name, (tmp_path / name).stat().st_size - 1)
+    with pytest.raises(DamagedFile, match=f"{tmp_path / name} is damaged"):
+        TrainingState.read(tmp_path)

@@ -233,7 +233,7 @@ def changed(**entries: object) -> Callable[[Path], None]:
         (without_file, r"has no diffusion_pytorch_model\.safetensors"),
         (without_shard, "has no diffusion_pytorch_model-00002"),
         (incomplete, r"mid_block\.resnets\.0\.norm1\.bias"),
-        (cut_off, "cannot be read"),
+        (cut_off, "is damaged: it holds"),
     ],
 )
 def test_a_checkpoint_that_cannot_start_it_is_refused_in_one_line(tmp_path, plain, spoil, message):

@@ -1,4 +1,8 @@
+import json
+import os
+import shutil
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from handi_model.fingerprint import encoders_fingerprint
 from handi_model.pipeline import HandiPipeline
 from pipelines.models import load_pipeline, open_pipeline
 from pipelines.patience import is_away
+from pipelines.saved_model import read_saved_model
 from pipelines.storage import put_folder
 
 
@@ -89,7 +94,100 @@ def test_a_storage_that_is_away_for_a_while_can_be_waited_for(monkeypatch):
     def away(url: str) -> bytes:
         raise ConnectionRefusedError("refused")
 
-    monkeypatch.setattr("pipelines.models.read_bytes", away)
+    monkeypatch.setattr("pipelines.saved_model.read_bytes", away)
     with pytest.raises(ValueError, match="cannot be loaded: refused") as caught:
         open_pipeline("s3://bucket/model")
     assert is_away(caught.value)
+
+
+UNET, TEXT = "unet/diffusion_pytorch_model.safetensors", "text_encoder/model.safetensors"
+
+
+def cut_to(share: float) -> Callable[[Path], None]:
+    return lambda path: os.truncate(path, int(path.stat().st_size * share))
+
+
+def fill(data: bytes) -> Callable[[Path], None]:
+    return lambda path: path.write_bytes(data)
+
+
+def another_class(path: Path) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"_class_name": "FluxPipeline"}))
+
+
+DAMAGES = {
+    "no weights": (UNET, Path.unlink, "is not there"),
+    "no text encoder": (TEXT, Path.unlink, "is not there"),
+    "empty weights": (UNET, fill(b""), "is damaged: it is empty"),
+    "weights cut short": (UNET, cut_to(0.9), "is damaged: it holds"),
+    "last byte gone": (TEXT, lambda path: os.truncate(path, path.stat().st_size - 1), "it holds"),
+    "header cut short": (UNET, fill(b"\x40\0\0\0\0\0\0\0{"), "is damaged: it is cut short"),
+    "no safetensors": (
+        TEXT,
+        fill(b"<html>not here</html>" * 9),
+        "is damaged: it is no safetensors",
+    ),
+    "no header": (TEXT, fill(b"\2\0\0\0\0\0\0\0no"), "is damaged: its header"),
+    "no JSON": ("vae/config.json", fill(b'{"block'), "is damaged: it holds no JSON"),
+    "empty JSON": ("model_index.json", fill(b""), "is damaged: it is empty"),
+    "JSON of a list": ("unet/config.json", fill(b"[]"), "is damaged: it holds no keys"),
+    "keys gone": ("unet/config.json", fill(b"{}"), "is damaged: it has no sample_size"),
+    "no text config": ("text_encoder/config.json", Path.unlink, "is not there"),
+    "another pipeline": ("model_index.json", another_class, "FluxPipeline, not of a HandiPipeline"),
+}
+
+
+@pytest.mark.parametrize(("name", "damage", "says"), DAMAGES.values(), ids=DAMAGES)
+def test_a_missing_or_damaged_file_is_named_before_anything_is_loaded(
+    saved, tmp_path, name, damage, says, monkeypatch
+):
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    damage(folder / name)
+    monkeypatch.setattr(HandiPipeline, "from_pretrained", lambda *_, **__: pytest.fail("loaded"))
+    for read, model in (
+        (load_pipeline, str(folder)),
+        (load_pipeline, f"file://{folder}"),
+        (read_saved_model, str(folder)),
+    ):
+        with pytest.raises(ValueError) as caught:
+            read(model)
+        told = str(caught.value)
+        assert told.startswith(f"model: {model} ") and "\n" not in told
+        assert f"{folder}/{name} " in told and says in told
+        assert "again" in told or "give one" in told
+        assert not is_away(caught.value)
+
+
+def test_weights_in_an_object_store_are_checked_by_small_reads(saved, monkeypatch):
+    url = f"memory://{uuid.uuid4().hex}/model"
+    put_folder(saved, url)
+    fs, path = url_to_fs(url)
+    cat_file, read = fs.cat_file, []
+
+    # By name: storages differ in the order of what follows the path.
+    def spy(path: str, *, start: int | None = None, end: int | None = None) -> bytes:
+        data: bytes = cat_file(path, start=start, end=end)
+        read.append(len(data))
+        return data
+
+    monkeypatch.setattr(type(fs), "cat_file", staticmethod(spy))
+    assert read_saved_model(url).resolution == 64
+    weights = sum(file.stat().st_size for file in saved.rglob("*.safetensors"))
+    assert read and sum(read) < 0.05 * weights
+    fs.rm(path, recursive=True)
+
+
+def test_sharded_weights_are_checked_shard_by_shard(pipe, saved, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(saved, folder)
+    shutil.rmtree(folder / "unet")
+    pipe.unet.save_pretrained(folder / "unet", max_shard_size="6MB")
+    assert_same_model(load_pipeline(str(folder)), pipe)
+    last = sorted((folder / "unet").glob("*.safetensors"))[-1]
+    os.truncate(last, 1000)
+    with pytest.raises(ValueError, match=f"{last} is damaged"):
+        load_pipeline(str(folder))
+    last.unlink()
+    with pytest.raises(ValueError, match=f"{last} is not there"):
+        read_saved_model(str(folder))

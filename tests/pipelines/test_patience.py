@@ -9,6 +9,7 @@ import httpx
 import pyarrow as pa
 import pytest
 import requests
+from aiohttp.http_exceptions import ContentLengthError
 from tenacity import wait_none
 
 from handi_model.damage import DamagedFile
@@ -108,6 +109,9 @@ PASSING = {
     "S3 too busy": translated(OSError(errno.EIO, "m"), answer(429, "TooManyRequests")),
     "S3 waited in vain": translated(TimeoutError("m"), answer(400, "RequestTimeout")),
     "aiohttp": aiohttp.ClientPayloadError("cut off"),
+    "cut off in mid-file": translated(
+        aiohttp.ClientPayloadError("not completed"), ContentLengthError("120 of 9999 bytes")
+    ),
     "aiohttp's server": aiohttp.ServerDisconnectedError("gone"),
     "the hub's client": httpx.ConnectError("refused"),
     "the hub's client, wrapped": translated(

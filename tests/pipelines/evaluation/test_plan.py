@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 from handi_model.baselines.method import Made
 from pipelines.clip_index import ClipIndex
@@ -15,6 +16,7 @@ from pipelines.evaluation.settings import EvaluateSettings
 from pipelines.evaluation.views import SeenHands
 from pipelines.frames import encode_mask
 from pipelines.parquet_rows import Place
+from pipelines.saved_model import WEIGHTS
 from tests.videos import numbered_video
 
 IDS = ["P01/1", "P01/2", "P02/1"]
@@ -27,20 +29,26 @@ def clips(ids: list[str] = IDS, side: int = 64, fingerprint: str = "0") -> Evalu
     return EvaluationSet(index, ["folder"] * len(ids), np.zeros(len(ids)), "test")
 
 
+def weights(value: float) -> bytes:
+    return save({"weight": np.array([value])})
+
+
 def saved_model(folder: Path, **index: object) -> str:
-    """The small files of a pipeline, which planning reads, and weights, which it does not."""
+    """The small files of a pipeline, and weights, of which planning reads the headers."""
+    defaults = {"num_frames": 4, "num_inference_steps": 2, "guidance_scale": 1}
     files = {
-        "model_index.json": {"num_frames": 4, "num_inference_steps": 2, "guidance_scale": 1}
-        | index,
+        "model_index.json": {"_class_name": "HandiPipeline"} | defaults | index,
         "unet/config.json": {"sample_size": 8, "block_out_channels": [8, 16]},
         "vae/config.json": {"block_out_channels": [8, 8, 8, 8]},
+        "text_encoder/config.json": {},
         "scheduler/scheduler_config.json": {"num_train_timesteps": 1000},
         "tokenizer/tokenizer_config.json": {"model_max_length": 77},
     }
     for name, values in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(json.dumps(values))
-    (folder / "unet" / "weights.safetensors").write_bytes(b"weights")
+    for part, name in WEIGHTS.items():
+        (folder / part / name).write_bytes(weights(0.0))
     return str(folder)
 
 
@@ -143,7 +151,7 @@ def test_other_settings_give_another_place(tmp_path, changes):
 def test_other_weights_in_the_same_folder_give_another_place(tmp_path):
     model = saved_model(tmp_path / "model")
     before = planned(tmp_path, "ours", model=model).key
-    touch(Path(model) / "unet" / "weights.safetensors", b"WEIGHTS")
+    touch(Path(model) / "unet" / WEIGHTS["unet"], weights(1.0))
     assert planned(tmp_path, "ours", model=model).key != before
 
 
