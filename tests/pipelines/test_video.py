@@ -15,7 +15,8 @@ def clip(start_s: float, stop_s: float | None, clip_id: str = "a", uri: str = ""
 
 def decode(path, *clips: Clip, frames: int = 4, short_side: int = 64) -> dict:
     """Clip id -> what came of it."""
-    results = list(decode_clips(str(path), clips, frames, short_side))
+    wanted = [replace(clip, video_uri=str(path)) for clip in clips]
+    results = list(decode_clips(str(path), wanted, frames, short_side))
     found = {}
     for result in results:
         done = result.clip if isinstance(result, DecodedClip) else result[0]
