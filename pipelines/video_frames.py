@@ -73,6 +73,9 @@ class FrameReader:
             avi and reorders and stream.codec_context.name in ("h264", "hevc")
         )
         """Whether the frames are to be counted from the start of the file."""
+        self.seekable = not self.counted and container.format.name != "mpeg"
+        """Whether a place in the middle can be the first one to be read. In a program stream most
+        frames may lack a time stamp, and FFmpeg guesses them wrongly behind a seek."""
         if avi and reorders and not self.counted:
             self.zero_s += float(self.time_base)  # display lags decoding, which begins at zero
 
@@ -85,7 +88,7 @@ class FrameReader:
             av.FFmpegError: the file is damaged there.
         """
         for margin_s in SEEK_MARGINS_S:
-            if self.counted or start_s <= margin_s:
+            if not self.seekable or start_s <= margin_s:
                 break
             if not self._seek(start_s - margin_s):
                 continue
@@ -102,7 +105,7 @@ class FrameReader:
     def worth_seeking(self, position_s: float, start_s: float) -> bool:
         """Whether a seek to `start_s` skips anything: a keyframe lies behind the position."""
         target_s = start_s - SEEK_MARGINS_S[0]
-        if self.counted or target_s <= position_s:
+        if not self.seekable or target_s <= position_s:
             return False
         entries = self.stream.index_entries
         at = entries.search_timestamp(self._ticks(target_s)) if len(entries) else -1
@@ -119,7 +122,7 @@ class FrameReader:
         """
         header_s = (self.container.duration or 0) / av.time_base
         for margin_s in SEEK_MARGINS_S:
-            if self.counted or header_s <= margin_s:
+            if not self.seekable or header_s <= margin_s:
                 break
             if self._seek(header_s - margin_s) and (last_s := self._last_s()) is not None:
                 return last_s
@@ -157,7 +160,7 @@ class FrameReader:
         before it and decoded after it (of an open group of pictures) lack what they refer to.
         """
         began = from_start
-        expected_s = 0.0 if from_start else None
+        last_s, expected_s = None, 0.0 if from_start else None
         decoding_times: deque[int | None] = deque()
         failure: av.FFmpegError | None = None
         for packet in self.container.demux(self.stream):
@@ -166,7 +169,7 @@ class FrameReader:
             try:
                 frames = packet.decode()
             except av.InvalidDataError as error:
-                if began and not (from_start and expected_s == 0.0):
+                if last_s is not None:
                     raise
                 failure = error
                 continue
@@ -176,9 +179,12 @@ class FrameReader:
                 if self.counted:
                     timestamp = decoding_times.popleft() if decoding_times else None
                 shown_s = expected_s if timestamp is None else self._seconds(timestamp)
-                if began and shown_s is not None:
-                    failure, expected_s = None, shown_s + self.frame_s(frame)
-                    yield frame, shown_s
+                if not began or shown_s is None:
+                    continue
+                if last_s is not None and expected_s is not None and shown_s <= last_s:
+                    shown_s = expected_s  # frames come as they are displayed: its stamp is wrong
+                failure, last_s, expected_s = None, shown_s, shown_s + self.frame_s(frame)
+                yield frame, shown_s
         if failure and from_start:
             raise failure
 
