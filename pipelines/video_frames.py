@@ -63,6 +63,8 @@ class FrameReader:
         """Seconds of one tick of the stream's clock."""
         self.zero_s = (container.start_time or 0) / av.time_base
         """Start of the container on its own clock."""
+        self.untouched = True
+        """Whether nothing was read of it, so that it stands at its start."""
         self.bare = bool(Flags(container.format.flags) & Flags.no_timestamps)
         """Whether it is a codec's stream without a container."""
         reorders = bool(stream.codec_context.has_b_frames)
@@ -124,10 +126,12 @@ class FrameReader:
         for margin_s in SEEK_MARGINS_S:
             if not self.seekable or header_s <= margin_s:
                 break
-            if self._seek(header_s - margin_s) and (last_s := self._last_s()) is not None:
-                return last_s
+            if self._seek(header_s - margin_s):
+                last_s = self._last_s(from_start=False)
+                if last_s is not None:
+                    return last_s
         self._rewind()
-        return self._last_s()
+        return self._last_s(from_start=True)
 
     def frame_s(self, frame: VideoFrame | Packet) -> float:
         """Seconds for which a frame is on display."""
@@ -151,7 +155,14 @@ class FrameReader:
         if not self.counted and (self._seek(-BEFORE_ALL_S) or self._seek(0.0)):
             return
         if self.bare or not self._seek(0.0):
-            self.container.seek(0, stream=self.stream, unsupported_byte_offset=True)
+            try:
+                self.container.seek(0, stream=self.stream, unsupported_byte_offset=True)
+            except av.FFmpegError:
+                if self.untouched:
+                    return
+                raise VideoError(
+                    "Unseekable", "the file cannot be read in jumps; convert the video to MP4"
+                ) from None
 
     def _decode(self, from_start: bool) -> Generator[tuple[VideoFrame, float], None, None]:
         """Decode from the container's position on.
@@ -163,12 +174,12 @@ class FrameReader:
         last_s, expected_s = None, 0.0 if from_start else None
         decoding_times: deque[int | None] = deque()
         failure: av.FFmpegError | None = None
-        for packet in self.container.demux(self.stream):
+        for packet in self._packets():
             if self.counted and packet.size:
                 decoding_times.append(packet.dts)
             try:
                 frames = packet.decode()
-            except av.InvalidDataError as error:
+            except av.FFmpegError as error:
                 if last_s is not None:
                     raise
                 failure = error
@@ -189,18 +200,23 @@ class FrameReader:
             raise failure
 
     def _packets(self) -> Iterator[Packet]:
-        """The packets up to the end, or to where the file is damaged."""
-        with suppress(av.InvalidDataError):
-            yield from self.container.demux(self.stream)
+        """The packets from the container's position on."""
+        self.untouched = False
+        yield from self.container.demux(self.stream)
 
-    def _last_s(self) -> float | None:
-        """When the display of the last frame from the container's position on begins."""
-        last_s = expected_s = None
-        for packet in self._packets():
-            if not packet.size or packet.is_discard:
-                continue
-            timestamp = packet.dts if self.counted else packet.pts
-            shown_s = (expected_s or 0.0) if timestamp is None else self._seconds(timestamp)
-            expected_s = shown_s + self.frame_s(packet)
-            last_s = shown_s if last_s is None else max(last_s, shown_s)
+    def _last_s(self, from_start: bool) -> float | None:
+        """When the display of the last frame from the container's position on begins.
+
+        Behind a seek packets count from the first keyframe on: the last to be decoded, alone, may
+        not be the last to be displayed.
+        """
+        began, last_s, expected_s = from_start, None, 0.0 if from_start else None
+        with suppress(av.InvalidDataError):  # frames before damage count
+            for packet in self._packets():
+                began = began or packet.is_keyframe
+                timestamp = packet.dts if self.counted else packet.pts
+                shown_s = expected_s if timestamp is None else self._seconds(timestamp)
+                if began and packet.size and not packet.is_discard and shown_s is not None:
+                    expected_s = shown_s + self.frame_s(packet)
+                    last_s = shown_s if last_s is None else max(last_s, shown_s)
         return last_s

@@ -99,8 +99,12 @@ def remuxed(source: Path, path: Path) -> Path:
     with av.open(str(source)) as read, av.open(str(path), "w") as written:
         stream = read.streams.video[0]
         copy = written.add_stream_from_template(stream)
+        # A transport stream has no place for MPEG-4's header but beside the keyframes.
+        repeated = av.BitStreamFilterContext("dump_extra", in_stream=stream)
+        keeps_header = path.suffix == ".ts" and stream.codec_context.name == "mpeg4"
         for packet in read.demux(stream):
             if packet.dts is not None:
-                packet.stream = copy
-                written.mux(packet)
+                for complete in repeated.filter(packet) if keeps_header else [packet]:
+                    complete.stream = copy
+                    written.mux(complete)
     return path

@@ -154,6 +154,7 @@ class TestWhatAPersonReads:
     def test_a_stretch_that_cannot_be(self, video, bad, error_type, said):
         found = decode(video, bad, clip(0.5, 2.0, "good"))
         assert found["bad"].error_type == error_type
+        assert found["bad"].message.startswith(f"{video}: ")
         assert said in found["bad"].message
         assert numbers(found["good"]) == [5, 10, 15, 20]
 
@@ -162,8 +163,24 @@ class TestWhatAPersonReads:
         video = write_video(tmp_path / "v.mkv", map(numbered_frame, range(6)), times_s=times)
         found = decode(video, clip(2.0, 3.0, "bad"), clip(5.0, 5.3, "good"))
         assert found["bad"].error_type == "NoFrames"
-        assert "no frame lies between 2.00 and 3.00 s" in found["bad"].message
+        assert f"{video}: no frame lies between 2.00 and 3.00 s" in found["bad"].message
         assert numbers(found["good"]) == [2, 3, 4, 5]
+
+    @pytest.mark.parametrize(
+        ("count", "fps", "still"),
+        [(1, 10, clip(0.0, None, "still")), (8, 1, clip(3.0, 3.5, "still"))],
+        ids=["the video has one frame", "the stretch has one frame"],
+    )
+    def test_a_still_picture_is_no_clip(self, tmp_path, count, fps, still):
+        video = numbered_video(tmp_path / "v.mp4", count=count, fps=fps)
+        problem = decode(video, still)["still"]
+        assert problem.error_type == "OneFrame"
+        assert problem.message.startswith(f"{video}: a single frame is on display between")
+        assert "widen the stretch" in problem.message
+
+    def test_two_frames_are_a_clip_however_far_apart(self, tmp_path):
+        video = numbered_video(tmp_path / "v.mp4", count=8, fps=1)
+        assert numbers(decode(video, clip(2.6, 3.2))["a"]) == [2, 2, 3, 3]
 
     @pytest.mark.parametrize(
         ("contents", "error_type"),
@@ -186,6 +203,7 @@ class TestWhatAPersonReads:
         video.write_bytes(video.read_bytes()[:-1500])
         problem = decode(video, clip(0.5, 2.0))["a"]
         assert problem.error_type == "TruncatedFile"
+        assert str(video) in problem.message
         assert "download it again" in problem.message
 
     def test_a_file_cut_off_in_its_frames_still_gives_the_clips_before_the_cut(self, tmp_path):
@@ -193,10 +211,14 @@ class TestWhatAPersonReads:
         noise = [rng.integers(0, 256, (64, 96, 3), np.uint8) for _ in range(60)]
         video = write_video(tmp_path / "v.mp4", noise, fps=10, faststart=True)
         video.write_bytes(video.read_bytes()[: int(video.stat().st_size * 0.5)])
-        found = decode(video, clip(0.5, 1.5, "before"), clip(4.5, 5.5, "behind"))
+        found = decode(
+            video, clip(0.5, 1.5, "before"), clip(4.5, 5.5, "behind"), clip(0.0, None, "whole")
+        )
         assert isinstance(found["before"], DecodedClip)
-        assert found["behind"].error_type == "TruncatedFile"
-        assert "promises 6.00 s" in found["behind"].message
+        for lost in (found["behind"], found["whole"]):
+            assert lost.error_type == "TruncatedFile"
+            assert "promises 6.00 s" in lost.message
+            assert "download it again" in lost.message
 
     def test_a_codec_that_nobody_knows(self, video):
         video.write_bytes(video.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
@@ -224,6 +246,24 @@ class TestWhatAPersonReads:
         video.write_bytes(data)
         found = decode(video, clip(0.5, 2.5, "damaged"), clip(4.0, 5.5, "sound"))
         assert isinstance(found["sound"], DecodedClip)
+
+    def test_a_file_that_is_all_there_is_not_to_be_downloaded_again(self, video):
+        data = video.read_bytes()
+        index = data.index(b"stsd")
+        video.write_bytes(data[:index] + bytes(60) + data[index + 60 :])
+        problem = decode(video, clip(0.5, 2.0))["a"]
+        assert str(video) in problem.message
+        assert "download" not in problem.message
+
+    @pytest.mark.parametrize("ending", ["ts", "flv", "mpg"])
+    def test_a_clip_past_the_end_where_no_header_tells_the_length(self, tmp_path, ending):
+        codec = "mpeg2video" if ending == "mpg" else "libx264"
+        video = numbered_video(tmp_path / f"v.{ending}", count=75, fps=25, codec=codec)
+        found = decode(video, clip(20.0, 22.0, "bad"), clip(1.0, 1.6, "good"))
+        assert found["bad"].error_type == "BeyondEnd"
+        assert f"{video}: the clip runs from 20.00 to 22.00 s" in found["bad"].message
+        assert "the video ends at 3.00 s" in found["bad"].message
+        assert numbers(found["good"]) == [25, 30, 35, 40]
 
 
 def test_a_video_is_read_through_any_fsspec_url(tmp_path):
