@@ -40,7 +40,7 @@ def explain(error: Exception, video_uri: str, is_video: bool = False) -> VideoEr
     if isinstance(error, VideoError):
         return error
     if isinstance(error, FileNotFoundError):
-        return VideoError("MissingVideo", "no such video; check its name and folder")
+        return VideoError("MissingVideo", "no such video")
     if isinstance(error, PermissionError | NoCredentialsError) or _refused(error):
         return VideoError("AccessRefused", "access refused; check the credentials and their rights")
     if isinstance(error, av.DecoderNotFoundError | UnknownCodecError):

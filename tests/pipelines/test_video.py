@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.records import Clip
 from pipelines.video import DecodedClip, decode_clips
+from pipelines.video_frames import FrameReader
 from tests.videos import frame_number, numbered_frame, numbered_video, write_video
 
 
@@ -59,24 +60,24 @@ def test_one_pass_serves_overlapping_nested_and_distant_clips(tmp_path, monkeypa
 
 def test_only_the_needed_stretch_is_decoded(tmp_path, monkeypatch):
     video = numbered_video(tmp_path / "v.mp4", count=36, fps=2, gop=4)
-    seen = []
-    take = _spy_on_frames(monkeypatch, seen)
+    decoded = decoded_times(monkeypatch)
     result = decode(video, clip(14.0, 15.5))["a"]
     assert numbers(result) == [28, 29, 30, 31]
-    assert take and min(seen) > 11.0
+    assert min(decoded) > 11.0
 
 
-def _spy_on_frames(monkeypatch, seen):
-    from pipelines import video as module
+def decoded_times(monkeypatch) -> list[float]:
+    """Display times of the frames that are decoded from now on."""
+    decoded: list[float] = []
+    frames = FrameReader.frames
 
-    advance = module._Sweep._advance
+    def noting(reader, start_s):
+        for frame, shown_s in frames(reader, start_s):
+            decoded.append(shown_s)
+            yield frame, shown_s
 
-    def spy(self, frame, shown_s):
-        seen.append(shown_s)
-        return advance(self, frame, shown_s)
-
-    monkeypatch.setattr(module._Sweep, "_advance", spy)
-    return True
+    monkeypatch.setattr(FrameReader, "frames", noting)
+    return decoded
 
 
 def test_variable_frame_rate_a_sample_is_the_frame_on_display_at_its_time(tmp_path):
