@@ -191,7 +191,8 @@ class _Sweep:
             stop_s = self._stop(clip)
             if self.previous is None and clip.start_s < shown_s - CLOCK_S:
                 # No frame of the file comes earlier.
-                if stop_s < shown_s - CLOCK_S or 0 < clip.start_s < shown_s - END_TOLERANCE_S:
+                late = clip.start_s != 0 and clip.start_s < shown_s - END_TOLERANCE_S
+                if late or stop_s < shown_s - CLOCK_S:
                     problem = VideoError(
                         "BeforePicture",
                         f"the clip runs from {clip.start_s:.2f} to {stop_s:.2f} s but the picture "

@@ -78,6 +78,8 @@ class FrameReader:
         self.seekable = not self.counted and container.format.name != "mpeg"
         """Whether a place in the middle can be the first one to be read. In a program stream most
         frames may lack a time stamp, and FFmpeg guesses them wrongly behind a seek."""
+        self.begins_anywhere = bool(Flags(container.format.flags) & Flags.ts_discont)
+        """Whether it may be cut from a broadcast or a longer recording, before any keyframe."""
         if avi and reorders and not self.counted:
             self.zero_s += float(self.time_base)  # display lags decoding, which begins at zero
 
@@ -168,7 +170,8 @@ class FrameReader:
         """Decode from the container's position on.
 
         Behind a seek nothing is given before the first keyframe: the frames that are displayed
-        before it and decoded after it (of an open group of pictures) lack what they refer to.
+        before it and decoded after it (of an open group of pictures) lack what they refer to. What
+        cannot be decoded there is no damage.
         """
         began = from_start
         last_s, expected_s = None, 0.0 if from_start else None
@@ -180,7 +183,7 @@ class FrameReader:
             try:
                 frames = packet.decode()
             except av.FFmpegError as error:
-                if last_s is not None:
+                if last_s is not None or (from_start and not self.begins_anywhere):
                     raise
                 failure = error
                 continue
