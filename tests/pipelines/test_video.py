@@ -283,20 +283,3 @@ def test_a_damaged_start_is_a_problem_and_no_later_start(tmp_path):
     first = data.index(b"00dc", data.index(b"movi")) + 8
     video.write_bytes(data[:first] + bytes(100) + data[first + 100 :])
     assert decode(video, clip(0.0, None))["a"].error_type == "DamagedFile"
-
-
-def test_a_cover_picture_is_not_the_video(tmp_path):
-    path = tmp_path / "v.mp4"
-    with av.open(str(path), "w") as container:
-        cover = container.add_stream("mjpeg", rate=1)
-        cover.width, cover.height, cover.pix_fmt = 96, 64, "yuvj420p"
-        cover.disposition = av.stream.Disposition.attached_pic
-        stream = container.add_stream("libx264", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        picture = av.VideoFrame.from_ndarray(np.full((64, 96, 3), 255, np.uint8))
-        container.mux(cover.encode(picture))
-        container.mux(cover.encode())
-        for i in range(20):
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(numbered_frame(i))))
-        container.mux(stream.encode())
-    assert numbers(decode(path, clip(0.5, 1.1))["a"]) == [5, 7, 9, 11]
