@@ -160,10 +160,29 @@ def _video(path: Path, frames: int) -> list[np.ndarray]:
         decoded = list(islice(container.decode(stream), frames + 1))
     if any(frame.rotation for frame in decoded):
         raise ValueError("it is to be shown turned; turn its frames")
-    return [
-        frame.reformat(frame.width, frame.height, "rgb24", interpolation="AREA").to_ndarray()
-        for frame in decoded
-    ]
+    return [_rgb(frame) for frame in decoded]
+
+
+def _rgb(frame: Any) -> np.ndarray:
+    """(H, W, 3) uint8 by the colour tags of a PyAV frame.
+
+    YUV without tags is BT.709 in HD and BT.601 below, of limited range.
+    """
+    from av.video.reformatter import ColorRange, Colorspace, Interpolation
+
+    how = Interpolation.AREA | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT
+    tags: dict[str, int] = {}
+    if not frame.format.is_rgb:
+        hd = frame.width >= 1280 or frame.height >= 720
+        by_tag = {1: Colorspace.ITU709, 5: Colorspace.ITU601, 6: Colorspace.ITU601}
+        by_tag |= {4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}
+        matrix = by_tag.get(int(frame.colorspace), by_tag[1] if hd else by_tag[5])
+        full = frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
+        tags = {"src_colorspace": matrix, "dst_colorspace": matrix}
+        tags["src_color_range"] = ColorRange.JPEG if full else ColorRange.MPEG
+        tags["dst_color_range"] = ColorRange.JPEG
+    size = frame.width, frame.height
+    return frame.reformat(*size, "rgb24", interpolation=how, **tags).to_ndarray()
 
 
 def detect(clips: Path, joints: Path, model: Path, benchmark: Path) -> int:

@@ -8,6 +8,7 @@ from posixpath import dirname, splitext
 
 import av
 import numpy as np
+from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from handi_model.baselines.method import Made
@@ -16,8 +17,9 @@ from pipelines.frames import Fit, FitMode, decode_jpeg, decode_mask
 from pipelines.records import one_line
 from pipelines.storage import absolute, exists, find, read_bytes
 from pipelines.video import END_TOLERANCE_S
+from pipelines.video_colour import to_rgb, working_size
 from pipelines.video_errors import explain
-from pipelines.video_source import opened, to_rgb, working_size
+from pipelines.video_source import opened
 
 VIDEOS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif")
 PICTURES = (".png", ".jpg", ".jpeg")
@@ -72,8 +74,7 @@ def read_elsewhere(url: str, num_frames: int, size: int, fit: FitMode = "crop") 
     try:
         frames, area = _read(url, size, fit)
     except Exception as error:  # each library has its own
-        said = explain(error, url).message.replace(f"{url}: ", "")
-        raise ValueError(f"{url} cannot be read: {said}") from None
+        raise ValueError(f"{url} cannot be read: {explain(error, url).message}") from None
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not len(frames):
         raise ValueError(
             f"{url}: its frames are {frames.dtype} of shape {frames.shape}; give uint8 RGB of "
@@ -120,12 +121,14 @@ def _video(url: str) -> Iterator[NDArray[np.uint8]]:
         promised_s = float(stream.duration or 0) * tick
         if not promised_s and not container.streams.audio:  # a sound may outlast the picture
             promised_s = (container.duration or 0) / av.time_base
+        reformatter = VideoReformatter()
         end_s, first_s = 0.0, float(stream.start_time or 0) * tick
         for count, frame in enumerate(container.decode(stream)):
             if count == LONGEST:
                 raise ValueError(f"it has more than {LONGEST} frames; cut it to the action")
             end_s = float((frame.pts or 0) + (frame.duration or 0)) * tick - first_s
-            yield to_rgb(frame, working_size(frame, aspect, min(frame.width, frame.height)))
+            size = working_size(frame, aspect, min(frame.width, frame.height))
+            yield to_rgb(frame, size, reformatter)
     if end_s < promised_s - max(END_TOLERANCE_S, 0.02 * promised_s):
         raise ValueError(f"it is cut off at {end_s:.2f} of {promised_s:.2f} s; make it again")
 

@@ -6,6 +6,7 @@ import pytest
 
 from pipelines.records import Clip
 from pipelines.video import DecodedClip, decode_clips
+from pipelines.video_frames import FrameReader
 from tests.videos import frame_number, numbered_frame, numbered_video, write_video
 
 
@@ -15,7 +16,8 @@ def clip(start_s: float, stop_s: float | None, clip_id: str = "a", uri: str = ""
 
 def decode(path, *clips: Clip, frames: int = 4, short_side: int = 64) -> dict:
     """Clip id -> what came of it."""
-    results = list(decode_clips(str(path), clips, frames, short_side))
+    wanted = [replace(clip, video_uri=str(path)) for clip in clips]
+    results = list(decode_clips(str(path), wanted, frames, short_side))
     found = {}
     for result in results:
         done = result.clip if isinstance(result, DecodedClip) else result[0]
@@ -58,24 +60,24 @@ def test_one_pass_serves_overlapping_nested_and_distant_clips(tmp_path, monkeypa
 
 def test_only_the_needed_stretch_is_decoded(tmp_path, monkeypatch):
     video = numbered_video(tmp_path / "v.mp4", count=36, fps=2, gop=4)
-    seen = []
-    take = _spy_on_frames(monkeypatch, seen)
+    decoded = decoded_times(monkeypatch)
     result = decode(video, clip(14.0, 15.5))["a"]
     assert numbers(result) == [28, 29, 30, 31]
-    assert take and min(seen) > 11.0
+    assert min(decoded) > 11.0
 
 
-def _spy_on_frames(monkeypatch, seen):
-    from pipelines import video as module
+def decoded_times(monkeypatch) -> list[float]:
+    """Display times of the frames that are decoded from now on."""
+    decoded: list[float] = []
+    frames = FrameReader.frames
 
-    advance = module._Sweep._advance
+    def noting(reader, start_s):
+        for frame, shown_s in frames(reader, start_s):
+            decoded.append(shown_s)
+            yield frame, shown_s
 
-    def spy(self, frame, shown_s):
-        seen.append(shown_s)
-        return advance(self, frame, shown_s)
-
-    monkeypatch.setattr(module._Sweep, "_advance", spy)
-    return True
+    monkeypatch.setattr(FrameReader, "frames", noting)
+    return decoded
 
 
 def test_variable_frame_rate_a_sample_is_the_frame_on_display_at_its_time(tmp_path):
@@ -164,6 +166,7 @@ class TestWhatAPersonReads:
     def test_a_stretch_that_cannot_be(self, video, bad, error_type, said):
         found = decode(video, bad, clip(0.5, 2.0, "good"))
         assert found["bad"].error_type == error_type
+        assert found["bad"].message.startswith(f"{video}: ")
         assert said in found["bad"].message
         assert numbers(found["good"]) == [5, 10, 15, 20]
 
@@ -172,8 +175,24 @@ class TestWhatAPersonReads:
         video = write_video(tmp_path / "v.mkv", map(numbered_frame, range(6)), times_s=times)
         found = decode(video, clip(2.0, 3.0, "bad"), clip(5.0, 5.3, "good"))
         assert found["bad"].error_type == "NoFrames"
-        assert "no frame lies between 2.00 and 3.00 s" in found["bad"].message
+        assert f"{video}: no frame lies between 2.00 and 3.00 s" in found["bad"].message
         assert numbers(found["good"]) == [2, 3, 4, 5]
+
+    @pytest.mark.parametrize(
+        ("count", "fps", "still"),
+        [(1, 10, clip(0.0, None, "still")), (8, 1, clip(3.0, 3.5, "still"))],
+        ids=["the video has one frame", "the stretch has one frame"],
+    )
+    def test_a_still_picture_is_no_clip(self, tmp_path, count, fps, still):
+        video = numbered_video(tmp_path / "v.mp4", count=count, fps=fps)
+        problem = decode(video, still)["still"]
+        assert problem.error_type == "OneFrame"
+        assert problem.message.startswith(f"{video}: a single frame is on display between")
+        assert "widen the stretch" in problem.message
+
+    def test_two_frames_are_a_clip_however_far_apart(self, tmp_path):
+        video = numbered_video(tmp_path / "v.mp4", count=8, fps=1)
+        assert numbers(decode(video, clip(2.6, 3.2))["a"]) == [2, 2, 3, 3]
 
     @pytest.mark.parametrize(
         ("contents", "error_type"),
@@ -196,6 +215,7 @@ class TestWhatAPersonReads:
         video.write_bytes(video.read_bytes()[:-1500])
         problem = decode(video, clip(0.5, 2.0))["a"]
         assert problem.error_type == "TruncatedFile"
+        assert str(video) in problem.message
         assert "download it again" in problem.message
 
     def test_a_file_cut_off_in_its_frames_still_gives_the_clips_before_the_cut(self, tmp_path):
@@ -203,10 +223,14 @@ class TestWhatAPersonReads:
         noise = [rng.integers(0, 256, (64, 96, 3), np.uint8) for _ in range(60)]
         video = write_video(tmp_path / "v.mp4", noise, fps=10, faststart=True)
         video.write_bytes(video.read_bytes()[: int(video.stat().st_size * 0.5)])
-        found = decode(video, clip(0.5, 1.5, "before"), clip(4.5, 5.5, "behind"))
+        found = decode(
+            video, clip(0.5, 1.5, "before"), clip(4.5, 5.5, "behind"), clip(0.0, None, "whole")
+        )
         assert isinstance(found["before"], DecodedClip)
-        assert found["behind"].error_type == "TruncatedFile"
-        assert "promises 6.00 s" in found["behind"].message
+        for lost in (found["behind"], found["whole"]):
+            assert lost.error_type == "TruncatedFile"
+            assert "promises 6.00 s" in lost.message
+            assert "download it again" in lost.message
 
     def test_a_codec_that_nobody_knows(self, video):
         video.write_bytes(video.read_bytes().replace(b"avc1", b"zzzz").replace(b"avcC", b"zzzC"))
@@ -235,6 +259,24 @@ class TestWhatAPersonReads:
         found = decode(video, clip(0.5, 2.5, "damaged"), clip(4.0, 5.5, "sound"))
         assert isinstance(found["sound"], DecodedClip)
 
+    def test_a_file_that_is_all_there_is_not_to_be_downloaded_again(self, video):
+        data = video.read_bytes()
+        index = data.index(b"stsd")
+        video.write_bytes(data[:index] + bytes(60) + data[index + 60 :])
+        problem = decode(video, clip(0.5, 2.0))["a"]
+        assert str(video) in problem.message
+        assert "download" not in problem.message
+
+    @pytest.mark.parametrize("ending", ["ts", "flv", "mpg"])
+    def test_a_clip_past_the_end_where_no_header_tells_the_length(self, tmp_path, ending):
+        codec = "mpeg2video" if ending == "mpg" else "libx264"
+        video = numbered_video(tmp_path / f"v.{ending}", count=75, fps=25, codec=codec)
+        found = decode(video, clip(20.0, 22.0, "bad"), clip(1.0, 1.6, "good"))
+        assert found["bad"].error_type == "BeyondEnd"
+        assert f"{video}: the clip runs from 20.00 to 22.00 s" in found["bad"].message
+        assert "the video ends at 3.00 s" in found["bad"].message
+        assert numbers(found["good"]) == [25, 30, 35, 40]
+
 
 def test_a_video_is_read_through_any_fsspec_url(tmp_path):
     import fsspec
@@ -244,3 +286,11 @@ def test_a_video_is_read_through_any_fsspec_url(tmp_path):
     fs.pipe_file("/videos/v.mp4", video.read_bytes())
     wanted = replace(clip(0.5, 2.0), video_uri="memory:///videos/v.mp4")
     assert numbers(decode("memory:///videos/v.mp4", wanted)["a"]) == [5, 10, 15, 20]
+
+
+def test_a_damaged_start_is_a_problem_and_no_later_start(tmp_path):
+    video = numbered_video(tmp_path / "v.avi", count=60, fps=10, gop=20, codec="mpeg4")
+    data = video.read_bytes()
+    first = data.index(b"00dc", data.index(b"movi")) + 8
+    video.write_bytes(data[:first] + bytes(100) + data[first + 100 :])
+    assert decode(video, clip(0.0, None))["a"].error_type == "DamagedFile"

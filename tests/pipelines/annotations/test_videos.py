@@ -51,3 +51,41 @@ def test_of_several_files_the_official_one_is_taken(store: Store, memory: str) -
     assert listing.locate("b", "full_scale/b.mp4").endswith("/data/down/small/b.mp4")
     assert listing.locate("c", "full_scale/c.mp4").endswith("/data/full_scale/c.mp4")
     assert listing.locate("c", "full_scale/c.mp4", "c.mp4").endswith("/data/c.mp4")
+
+
+def test_links_to_files_and_folders_are_followed_and_each_video_is_listed_once(
+    tmp_path: Path,
+) -> None:
+    store, root = tmp_path / "store", tmp_path / "videos"
+    for path in [store / "far" / "c.mp4", store / "b.mp4", root / "z" / "a.mp4"]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (root / "b.mp4").symlink_to(store / "b.mp4")  # out of the folder
+    (root / "more").symlink_to(store / "far")
+    (root / "a alias.mp4").symlink_to(root / "z" / "a.mp4")  # what is listed already
+    (root / "again").symlink_to(root / "z")
+    (root / "z" / "circle").symlink_to(root)
+    (store / "far" / "self").symlink_to(store / "far")
+    assert list_videos(str(root)).paths == ["b.mp4", "more/c.mp4", "z/a.mp4"]
+
+
+def test_a_video_is_located_by_the_name_that_a_link_gives_it(tmp_path: Path) -> None:
+    (tmp_path / "raw").mkdir()
+    (tmp_path / "raw" / "GX010001.mp4").touch()
+    (tmp_path / "uid.mp4").symlink_to(tmp_path / "raw" / "GX010001.mp4")
+    listing = list_videos(str(tmp_path))
+    assert listing.paths == ["raw/GX010001.mp4"]
+    assert listing.locate("uid", "full_scale/uid.mp4") == f"file://{tmp_path}/uid.mp4"
+
+
+def test_a_link_to_nothing_is_a_video_that_decoding_reports(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").symlink_to(tmp_path / "gone.mp4")
+    assert list_videos(str(tmp_path)).paths == ["a.mp4"]
+
+
+def test_a_folder_that_is_a_link_itself_is_listed(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "a.mp4").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    listing = list_videos(str(tmp_path / "link"))
+    assert [listing.uri(path) for path in listing.paths] == [f"file://{tmp_path}/link/a.mp4"]
