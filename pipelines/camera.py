@@ -21,6 +21,8 @@ REPROJECTION_PX = 1.0
 """A point within this distance of its prediction agrees with the homography."""
 CORNERS = 200
 """Points followed from each frame; a homography needs 4, a robust one many."""
+JUMP = 2.0
+"""A stabilized clip's greatest step against the greatest as filmed: what noise may make of it."""
 WINDOW, LEVELS = (15, 15), 4
 """Of the image pyramids: a point may move half a window on the coarsest level, 112 pixels."""
 PRECISION = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 0.02)
@@ -53,14 +55,14 @@ class CameraPath:
         return float(np.median(known) * short_side / TRACKING_SIDE) if len(known) else 0.0
 
     def is_stiller_than(self, other: CameraPath) -> bool:
-        """Whether every step is known, and median and greatest step are smaller.
+        """Whether every step is known, the median is smaller, and no step `JUMP` times as large.
 
         The median alone would pass a path with one wrong frame, at which the picture jumps.
         """
         known = bool(np.isfinite(self.step).all())
         return known and bool(
             np.median(self.step) < np.nanmedian(other.step)
-            and self.step.max() <= np.nanmax(other.step)
+            and self.step.max() <= JUMP * np.nanmax(other.step)
         )
 
     @property
