@@ -58,6 +58,8 @@ def load(model: type[Model], job: str, arguments: list[str] | None = None) -> Mo
             cli_implicit_flags=True,
             cli_avoid_json=True,
             cli_hide_none_type=True,
+            cli_parse_none_str="null",
+            env_parse_none_str="null",
         )
 
         @classmethod

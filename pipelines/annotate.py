@@ -22,6 +22,7 @@ from pipelines.handedness import assign_slots, interpolate
 from pipelines.hands import HandTracker
 from pipelines.records import Outcome, Problem
 from pipelines.settings import PreprocessSettings
+from pipelines.shots import shot_filter
 from pipelines.video import DecodedClip
 
 MIN_JOINTS_INSIDE = 11
@@ -59,6 +60,34 @@ class HandTrack:
         return replace(self, joints=joints.astype(np.float32), detected=kept, score=score)
 
 
+@dataclass(frozen=True)
+class Take:
+    """A clip's frames, as filmed or stabilized, and what is in them.
+
+    Attributes:
+        frames: (L, h, w, 3) uint8.
+        valid: (h, w) bool, pixels that every frame saw.
+        hands: normalised to these frames.
+        path: the camera's, in these frames.
+    """
+
+    frames: NDArray[np.uint8]
+    valid: NDArray[np.bool_]
+    hands: HandTrack
+    path: CameraPath
+
+    def stabilized(self) -> Take:
+        """Every frame warped onto the first; the path must be complete."""
+        frames, seen = stabilize(self.frames, self.path)
+        hands = replace(self.hands, joints=move_joints(self.hands.joints, self.path))
+        path = measure_path(frames, hands.joints, hands.detected, to_first=False, seen=seen)
+        return Take(frames, np.asarray(seen.all(axis=0)), hands, path)
+
+    def hands_in(self, fit: Fit) -> HandTrack:
+        """The hands normalised to the stored square, without those that lie outside."""
+        return replace(self.hands, joints=fit.joints(self.hands.joints)).within_frame()
+
+
 @dataclass
 class StageTimes:
     """Seconds spent in each step of one clip."""
@@ -86,8 +115,13 @@ class Annotator:
 
     def __call__(self, decoded: DecodedClip, times: StageTimes) -> Outcome:
         """Annotate one clip; whatever goes wrong is this clip's outcome."""
-        stage = "hands"
+        stage = "shots"
         try:
+            with times.stage(stage):
+                filtered = shot_filter(decoded, self.settings)
+            if filtered:
+                return filtered
+            stage = "hands"
             with times.stage(stage):
                 hands = find_hands(decoded.frames, self.tracker, self.settings.detection_stride)
             stage = "camera"
@@ -120,41 +154,41 @@ def assemble(
 ) -> Outcome:
     """Fit frames and joints to the stored square, fill the masks, and encode the row.
 
-    Clips that do not keep a bound of the settings come out as filtered.
+    Clips that do not keep a bound of the settings come out as filtered, those without hands
+    before those whose camera moves: what is wrong as filmed comes before what warping left.
     """
     clip, size = decoded.clip, settings.resolution
     height, width = decoded.frames.shape[1:3]
     fit = Fit.of(height, width, size, settings.fit)
-    camera_motion = residual_motion = path.motion(min(fit.width, fit.height))
+    filmed = Take(decoded.frames, np.ones((height, width), bool), hands, path)
+    hands = filmed.hands_in(fit)
+    if hands.rate < settings.min_hand_rate:
+        return Outcome.filtered(clip, "min_hand_rate", hands.rate)
 
-    frames, valid = decoded.frames, np.ones((height, width), bool)
-    if settings.stabilize:
-        if not path.complete:
-            return Outcome.filtered(clip, "stabilize", None)
-        frames, valid = stabilize(frames, path)
-        joints = move_joints(hands.joints, path)
-        moved = measure_path(frames, joints, hands.detected, to_first=False)
-        residual_motion = moved.motion(min(fit.width, fit.height))
-        hands = replace(hands, joints=joints)
+    stored = filmed
+    if settings.stabilize and path.complete:
+        warped = filmed.stabilized()
+        warped_hands = warped.hands_in(fit)
+        keeps_hands = warped_hands.rate >= settings.min_hand_rate
+        if warped.path.is_stiller_than(path) and keeps_hands:
+            stored, hands = warped, warped_hands
+    short_side = min(fit.width, fit.height)
+    camera_motion, residual_motion = path.motion(short_side), stored.path.motion(short_side)
     limit = settings.max_camera_motion
     if limit is not None and (residual_motion is None or residual_motion > limit):
         return Outcome.filtered(clip, "max_camera_motion", residual_motion)
-
-    hands = replace(hands, joints=fit.joints(hands.joints)).within_frame()
-    if hands.rate < settings.min_hand_rate:
-        return Outcome.filtered(clip, "min_hand_rate", hands.rate)
 
     visible = np.repeat(hands.detected, 21, axis=1)
     pairs = zip(hands.joints, visible, strict=True)
     frame_masks = np.stack([hand_hull_mask(j, v, size, size) for j, v in pairs])
     mask = union_mask(frame_masks)
-    stored_valid = fit.image(valid.astype(np.uint8) * 255) == 255
+    stored_valid = fit.image(stored.valid.astype(np.uint8) * 255) == 255
     quality = settings.jpeg_quality
     return Outcome(
         "clips",
         {
             **asdict(clip),
-            "frames": [encode_jpeg(fit.image(frame), quality) for frame in frames],
+            "frames": [encode_jpeg(fit.image(frame), quality) for frame in stored.frames],
             "frame_times_s": decoded.frame_times_s.tolist(),
             "keypoints": hands.joints.tolist(),
             "hand_detected": hands.detected.tolist(),
@@ -166,7 +200,7 @@ def assemble(
             "hand_rate": hands.rate,
             "camera_motion": camera_motion,
             "residual_motion": residual_motion,
-            "stabilized": settings.stabilize,
+            "stabilized": stored is not filmed,
             "valid_mask": encode_mask(stored_valid),
             "valid_area": float(stored_valid.mean()),
             "height": size,

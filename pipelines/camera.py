@@ -21,6 +21,8 @@ REPROJECTION_PX = 1.0
 """A point within this distance of its prediction agrees with the homography."""
 CORNERS = 200
 """Points followed from each frame; a homography needs 4, a robust one many."""
+JUMP = 2.0
+"""A stabilized clip's greatest step against the greatest as filmed: what noise may make of it."""
 WINDOW, LEVELS = (15, 15), 4
 """Of the image pyramids: a point may move half a window on the coarsest level, 112 pixels."""
 PRECISION = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 15, 0.02)
@@ -52,6 +54,17 @@ class CameraPath:
             return None
         return float(np.median(known) * short_side / TRACKING_SIDE) if len(known) else 0.0
 
+    def is_stiller_than(self, other: CameraPath) -> bool:
+        """Whether every step is known, the median is smaller, and no step `JUMP` times as large.
+
+        The median alone would pass a path with one wrong frame, at which the picture jumps.
+        """
+        known = bool(np.isfinite(self.step).all())
+        return known and bool(
+            np.median(self.step) < np.nanmedian(other.step)
+            and self.step.max() <= JUMP * np.nanmax(other.step)
+        )
+
     @property
     def complete(self) -> bool:
         """Whether every frame could be tied to the first."""
@@ -63,6 +76,7 @@ def measure_path(
     joints: NDArray[np.float32],
     detected: NDArray[np.bool_],
     to_first: bool = True,
+    seen: NDArray[np.bool_] | None = None,
 ) -> CameraPath:
     """Fit the camera's path to the background of a clip.
 
@@ -71,15 +85,14 @@ def measure_path(
         joints: (L, 42, 2) normalised to the frame.
         detected: (L, 2) bool, left and right hand.
         to_first: whether to tie every frame to the first, which costs as much again.
+        seen: (L, h, w), pixels that belong to their frame, all by default: what `stabilize` lends
+            a frame from the first one stands still whatever the frame does.
     """
-    height, width = frames.shape[1:3]
-    scale = TRACKING_SIDE / min(height, width)
-    size = (round(width * scale), round(height * scale))
-    grey = [
-        cv2.resize(cv2.cvtColor(f, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
-        for f in frames
-    ]
+    grey = [tracking_frame(frame) for frame in frames]
+    size = (grey[0].shape[1], grey[0].shape[0])
     still = [_background(size, j, d) for j, d in zip(joints, detected, strict=True)]
+    if seen is not None:
+        still = [_own(size, s, v) for s, v in zip(still, seen, strict=True)]
     corners = [_corners(g, m) for g, m in zip(grey, still, strict=True)]
     unit = np.diag([size[0], size[1], 1.0])
     lattice = _lattice(size)
@@ -89,17 +102,34 @@ def measure_path(
     path[0] = np.eye(3)
     for k in range(1, len(frames)):
         # The fit runs from the earlier frame to the later one: its corners are already known.
-        forward = _homography(*_track(grey[k - 1], grey[k], corners[k - 1], still[k]))
-        if forward is None:
-            forward = _homography(*_match(grey[k - 1], grey[k], still[k]))
+        forward = _between(grey[k - 1], grey[k], corners[k - 1], still[k - 1], still[k])
         if forward is None:
             continue
         step[k - 1] = np.median(np.linalg.norm(_apply(forward, lattice) - lattice, axis=1))
         chained = path[k - 1] @ np.linalg.inv(forward)
-        if to_first and np.isfinite(chained).all():
+        if to_first and _is_view(chained, size):
             path[k] = _against_first(grey[0], corners[0], grey[k], still[k], chained)
     normalised = np.linalg.inv(unit) @ path @ unit
     return CameraPath(normalised / normalised[:, 2:, 2:], step)
+
+
+def homography_between(
+    source: NDArray[np.uint8], target: NDArray[np.uint8]
+) -> NDArray[np.float64] | None:
+    """The (3, 3) motion of most points from one `tracking_frame` to another, None if there is none.
+
+    Nothing is left out: where hands fill most of the picture, it may be theirs.
+    """
+    everywhere = np.full(source.shape, 255, np.uint8)
+    return _between(source, target, _corners(source, everywhere), everywhere, everywhere)
+
+
+def tracking_frame(frame: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(h, w, 3) RGB -> grey, with a short side of `TRACKING_SIDE`."""
+    scale = TRACKING_SIDE / min(frame.shape[:2])
+    size = (round(frame.shape[1] * scale), round(frame.shape[0] * scale))
+    grey = cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.resize(grey, size, interpolation=cv2.INTER_AREA))
 
 
 def stabilize(
@@ -113,12 +143,12 @@ def stabilize(
 
     Returns:
         The warped frames, where pixels that a frame did not see keep the first frame's value, and
-        (h, w) bool: pixels that every frame saw.
+        (L, h, w) bool: the pixels that each frame saw.
     """
     height, width = frames.shape[1:3]
     pixels = np.array([[width, 0, -0.5], [0, height, -0.5], [0, 0, 1]])
     warped = frames.copy()
-    valid = np.ones((height, width), bool)
+    seen = np.ones(frames.shape[:3], bool)
     for k in range(1, len(frames)):
         matrix = pixels @ path.to_first[k] @ np.linalg.inv(pixels)
         warped[k] = cv2.warpPerspective(
@@ -129,10 +159,10 @@ def stabilize(
             flags=cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_TRANSPARENT,
         )
-        seen = np.full((height, width), 255, np.uint8)
-        seen = cv2.warpPerspective(seen, matrix, (width, height), flags=cv2.INTER_LINEAR)
-        valid &= seen == 255
-    return warped, valid
+        whole = np.full((height, width), 255, np.uint8)
+        whole = cv2.warpPerspective(whole, matrix, (width, height), flags=cv2.INTER_LINEAR)
+        seen[k] = whole == 255
+    return warped, seen
 
 
 def move_joints(joints: NDArray[np.float32], path: CameraPath) -> NDArray[np.float32]:
@@ -153,6 +183,14 @@ def _background(
     return cv2.erode(mask, np.ones((25, 25), np.uint8), borderValue=255)
 
 
+def _own(
+    size: tuple[int, int], still: NDArray[np.uint8], seen: NDArray[np.bool_]
+) -> NDArray[np.uint8]:
+    """The background that a frame saw itself, short of the seam, whose corners are of neither."""
+    own = cv2.resize(seen.astype(np.uint8) * 255, size, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(still & cv2.erode(own, np.ones((7, 7), np.uint8), borderValue=255))
+
+
 def _corners(grey: NDArray[np.uint8], still: NDArray[np.uint8]) -> NDArray[np.float32]:
     found = cv2.goodFeaturesToTrack(grey, CORNERS, 0.005, 5, mask=still)
     return np.empty((0, 1, 2), np.float32) if found is None else found
@@ -166,6 +204,21 @@ def _lattice(size: tuple[int, int]) -> NDArray[np.float64]:
 def _apply(matrix: NDArray[np.float64], points: NDArray[np.floating]) -> NDArray[np.float64]:
     moved = points @ matrix[:, :2].T + matrix[:, 2]
     return np.asarray(moved[:, :2] / moved[:, 2:])
+
+
+def _between(
+    source: NDArray[np.uint8],
+    target: NDArray[np.uint8],
+    corners: NDArray[np.float32],
+    source_still: NDArray[np.uint8],
+    target_still: NDArray[np.uint8],
+) -> NDArray[np.float64] | None:
+    """The background's motion between two frames: tracked, or matched where tracking loses it."""
+    size = (source.shape[1], source.shape[0])
+    tracked = _homography(*_track(source, target, corners, target_still), size)
+    if tracked is not None:
+        return tracked
+    return _homography(*_match(source, target, source_still, target_still), size)
 
 
 def _track(
@@ -188,12 +241,15 @@ def _track(
 
 
 def _match(
-    source: NDArray[np.uint8], target: NDArray[np.uint8], target_still: NDArray[np.uint8]
+    source: NDArray[np.uint8],
+    target: NDArray[np.uint8],
+    source_still: NDArray[np.uint8],
+    target_still: NDArray[np.uint8],
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Match SIFT features: slower than tracking, but a fast turn does not lose it."""
     none = np.empty((0, 1, 2), np.float32)
     sift = cv2.SIFT_create(800)
-    points, features = sift.detectAndCompute(source, None)
+    points, features = sift.detectAndCompute(source, source_still)
     target_points, target_features = sift.detectAndCompute(target, target_still)
     if features is None or target_features is None or len(target_features) < 2:
         return none, none
@@ -215,17 +271,32 @@ def _inside(points: NDArray[np.float32], mask: NDArray[np.uint8]) -> NDArray[np.
 
 
 def _homography(
-    source: NDArray[np.float32], target: NDArray[np.float32]
+    source: NDArray[np.float32], target: NDArray[np.float32], size: tuple[int, int]
 ) -> NDArray[np.float64] | None:
     if len(source) < MIN_INLIERS:
         return None
     matrix, inliers = cv2.findHomography(source, target, cv2.USAC_MAGSAC, REPROJECTION_PX)
     if matrix is None or inliers.sum() < max(MIN_INLIERS, 0.3 * len(source)):
         return None
-    # A camera does not mirror a scene, nor blow it up or shrink it tenfold between two frames.
-    if not 0.1 < np.linalg.det(matrix[:2, :2]) < 10:
-        return None
-    return np.asarray(matrix)
+    return np.asarray(matrix) if _is_view(matrix, size) else None
+
+
+def _is_view(matrix: NDArray[np.float64], size: tuple[int, int]) -> bool:
+    """Whether a homography may be a camera's: it does not fold, mirror, blow up or shrink tenfold.
+
+    A camera that turns keeps all it sees in front of it, so that the frame stays a convex
+    quadrilateral of the same sense.
+    """
+    corners = np.array([[0, 0, 1], [size[0], 0, 1], [*size, 1], [0, size[1], 1]], np.float64)
+    x, y, depth = matrix @ corners.T
+    if not np.isfinite(matrix).all() or depth.min() <= 0:
+        return False
+    quad = np.stack([x, y], axis=1) / depth[:, None]
+    sides = np.roll(quad, -1, axis=0) - quad
+    following = np.roll(sides, -1, axis=0)
+    turns = sides[:, 0] * following[:, 1] - sides[:, 1] * following[:, 0]
+    area = cv2.contourArea(quad.astype(np.float32)) / (size[0] * size[1])
+    return bool(turns.min() > 0 and 0.1 < area < 10)
 
 
 def _against_first(
@@ -236,8 +307,9 @@ def _against_first(
     chained: NDArray[np.float64],
 ) -> NDArray[np.float64]:
     """Correct a frame's chained motion by comparing it, warped, with frame 0: no drift."""
-    size = grey.shape[::-1]
+    size = (grey.shape[1], grey.shape[0])
     warped = cv2.warpPerspective(grey, chained, size)
     seen = cv2.warpPerspective(still, chained, size)
-    rest = _homography(*_track(first, warped, first_corners, seen))
-    return chained if rest is None else np.linalg.inv(rest) @ chained
+    rest = _homography(*_track(first, warped, first_corners, seen), size)
+    corrected = chained if rest is None else np.linalg.inv(rest) @ chained
+    return corrected if _is_view(corrected, size) else chained

@@ -53,6 +53,12 @@ class Fit:
         extent = np.array([self.width, self.height], np.float32)
         return ((joints * extent + corner) / self.size).astype(np.float32)
 
+    def unfit_joints(self, joints: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map (..., 2) joints normalised to the square back to ones normalised to the frame."""
+        corner = np.array([self.left, self.top], np.float32)
+        extent = np.array([self.width, self.height], np.float32)
+        return ((joints * self.size - corner) / extent).astype(np.float32)
+
 
 def encode_jpeg(frame: NDArray[np.uint8], quality: int) -> bytes:
     """(H, W, 3) uint8 RGB -> JPEG."""

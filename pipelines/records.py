@@ -69,7 +69,8 @@ class Problem:
     Attributes:
         clip_id: the clip, or `<file>:<line>` for a row that could not be read as a clip.
         video_uri: the video, empty where the row does not tell.
-        stage: `annotations` for a row, else `decode`, `hands`, `camera`, `encode` or `worker`.
+        stage: `annotations` for a row, else `decode`, `shots`, `hands`, `camera`, `encode` or
+            `worker`.
         error_type: a short name that groups problems of one kind, such as `MissingVideo`.
         message: one line for a person: the culprit and the remedy.
         attempts: how many times it was tried.
@@ -124,10 +125,11 @@ WRITTEN = pa.schema(
         pa.field("mask_area", pa.float32()),  # share of the frame, [0, 1]
         pa.field("hand_rate", pa.float32()),  # share of frames with a hand, [0, 1]
         # median displacement of the background, pixels of the stored frame per frame: as filmed,
-        # and in the stored frames (the same unless stabilized); null where it cannot be measured
+        # and in the stored frames (the same unless stabilized, then less); null where it cannot be
+        # measured
         pa.field("camera_motion", pa.float32()),
         pa.field("residual_motion", pa.float32()),
-        pa.field("stabilized", pa.bool_()),
+        pa.field("stabilized", pa.bool_()),  # false where warping would not make it move less
         pa.field("valid_mask", pa.binary()),  # PNG: pixels that every frame of the video filled
         pa.field("valid_area", pa.float32()),  # share of the frame, [0, 1]
         pa.field("height", pa.int32()),

@@ -12,7 +12,8 @@ from jinja2 import Environment, PackageLoader, select_autoescape
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from pipelines.camera import measure_path, stabilize
+from pipelines.annotate import HandTrack, Take
+from pipelines.camera import measure_path
 from pipelines.dataset import read_columns, read_rows
 from pipelines.drawing import draw_hands, heat_map, strip
 from pipelines.frames import Fit, decode_jpeg, decode_mask
@@ -25,7 +26,7 @@ SAMPLES = 8
 """Clips shown with joints and masks."""
 FRAMES_SHOWN = 6
 MOVING_SAMPLES = 3
-"""Clips shown as filmed and stabilized: those whose camera moves most."""
+"""Clips shown as stored and the other way, filmed or stabilized: whose camera moves most."""
 PROBLEMS_SHOWN = 50
 
 
@@ -95,47 +96,65 @@ def sample(row: dict[str, Any]) -> dict[str, Any]:
 def camera_samples(
     clips: list[dict[str, Any]], settings: PreprocessSettings
 ) -> list[dict[str, Any]]:
-    """The clips whose camera moves most, decoded again: as filmed, and tied to the first frame."""
+    """The clips whose camera moves most, as stored, and the other way round.
+
+    A clip that is stored stabilized stands beside its frames as filmed, decoded again; one that is
+    stored as filmed beside what stabilizing would give, where that can be had.
+    """
     measured = [row for row in clips if row["camera_motion"] is not None]
     most = sorted(measured, key=lambda row: (-row["camera_motion"], row["clip_id"]))
-    shown = []
-    for row in read_rows(settings.output, [row["clip_id"] for row in most[:MOVING_SAMPLES]]):
-        clip = Clip(**{name: row[name] for name in Clip.__dataclass_fields__ if name in row})
-        decoded = next(
-            iter(decode_clips(clip.video_uri, [clip], len(row["frames"]), settings.working_side))
-        )
-        # A video that has gone since is no reason to have no report.
-        if isinstance(decoded, DecodedClip):
-            before, after, motion = before_after(decoded.frames, settings)
-            pictures = {"before": picture(before), "after": picture(after) if motion else None}
-            shown.append({"row": row, "motion": motion, **pictures})
-    return shown
+    return [
+        camera_sample(row, settings)
+        for row in read_rows(settings.output, [row["clip_id"] for row in most[:MOVING_SAMPLES]])
+    ]
 
 
-def before_after(
-    frames: NDArray[np.uint8], settings: PreprocessSettings
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8], float | None]:
-    """Strips of a clip as filmed and stabilized, and the motion that is left.
+def camera_sample(row: dict[str, Any], settings: PreprocessSettings) -> dict[str, Any]:
+    """Strips of one clip; each ends in the mean over time: what stands still in it is sharp.
 
-    Each strip ends in the mean over time: what stands still in it is sharp. The motion is None
-    where a frame cannot be tied to the first one; the second strip is then as filmed.
+    Returns:
+        `row`; `stored`, a picture of the frames in the row; `other`, of the clip as filmed if it is
+        stored stabilized, or as it would be stabilized, None where that cannot be had; `decoded`,
+        whether the video could be read again; `left`, the motion that stabilizing would leave, None
+        if it is not asked or cannot be measured.
     """
-    nowhere = np.zeros((len(frames), 42, 2), np.float32), np.zeros((len(frames), 2), bool)
-    path = measure_path(frames, *nowhere)
+    stored = _strip_with_mean(np.stack([decode_jpeg(frame) for frame in row["frames"]]))
+    shown: dict[str, Any] = {
+        "row": row,
+        "stored": picture(stored),
+        "other": None,
+        "decoded": False,
+        "left": None,
+    }
+    clip = Clip(**{name: row[name] for name in Clip.__dataclass_fields__ if name in row})
+    decoded = next(
+        iter(decode_clips(clip.video_uri, [clip], len(row["frames"]), settings.working_side))
+    )
+    # A video that has gone since is no reason to have no report.
+    if not isinstance(decoded, DecodedClip):
+        return shown
+    shown["decoded"] = True
+    frames = decoded.frames
     height, width = frames.shape[1:3]
     fit = Fit.of(height, width, settings.resolution, settings.fit)
-    before = _strip_with_mean(frames, fit)
-    if not path.complete:
-        return before, before, None
-    stabilized, _ = stabilize(frames, path)
-    left = measure_path(stabilized, *nowhere, to_first=False).motion(min(fit.width, fit.height))
-    return before, _strip_with_mean(stabilized, fit), left
+    if not row["stabilized"]:
+        joints = fit.unfit_joints(np.array(row["keypoints"], np.float32))
+        detected = np.array(row["hand_detected"], bool)
+        hands = HandTrack(joints, detected, np.array(row["hand_score"], np.float32))
+        path = measure_path(frames, joints, detected)
+        if not path.complete:
+            return shown
+        warped = Take(frames, np.ones((height, width), bool), hands, path).stabilized()
+        frames = warped.frames
+        shown["left"] = warped.path.motion(min(fit.width, fit.height))
+    strip_of_other = _strip_with_mean(np.stack([fit.image(frame) for frame in frames]))
+    return {**shown, "other": picture(strip_of_other)}
 
 
-def _strip_with_mean(frames: NDArray[np.uint8], fit: Fit) -> NDArray[np.uint8]:
-    shown = np.linspace(0, len(frames) - 1, FRAMES_SHOWN).astype(int)
-    mean = frames.mean(axis=0).astype(np.uint8)
-    return strip([fit.image(frame) for frame in [*frames[shown], mean]])
+def _strip_with_mean(squares: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    shown = np.linspace(0, len(squares) - 1, FRAMES_SHOWN).astype(int)
+    mean = squares.mean(axis=0).astype(np.uint8)
+    return strip([*squares[shown], mean])
 
 
 def charts(clips: list[dict[str, Any]]) -> NDArray[np.uint8]:

@@ -76,12 +76,29 @@ class PreprocessSettings(BaseModel):
         500, ge=1, description="Clips after which a detector process is replaced."
     )
 
-    min_hand_rate: float = Field(
-        0.5, ge=0, le=1, description="Filter: least share of frames with a hand."
-    )
+    # The filters, in the order in which they are tried: the first bound that a clip does not keep
+    # is its reason.
     min_clip_s: float = Field(0.0, ge=0, description="Filter: least clip length, seconds.")
     max_clip_s: float | None = Field(
         None, gt=0, description="Filter: greatest clip length, seconds; none by default."
+    )
+    max_blank: float | None = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="Filter: greatest share of frames that show nothing (black, one plain colour, "
+        "a covered lens); null for none.",
+    )
+    max_cut: float | None = Field(
+        0.15,
+        ge=0,
+        le=1,
+        description="Filter: greatest share of its colours in which a frame may differ from the "
+        "one before where they do not show one scene, that is at a hard cut, in [0, 1]; null for "
+        "none.",
+    )
+    min_hand_rate: float = Field(
+        0.5, ge=0, le=1, description="Filter: least share of frames with a hand."
     )
     max_camera_motion: float | None = Field(
         None,
@@ -90,7 +107,10 @@ class PreprocessSettings(BaseModel):
         "(default: none).",
     )
     stabilize: bool = Field(
-        False, description="Warp every frame onto the first one, so that the scene stays still."
+        False,
+        description="Warp every frame onto the first one, so that the scene stays still. A clip "
+        "that would not move less, or lose its hands, is stored as filmed: max_camera_motion "
+        "filters those.",
     )
 
     hand_workers: int | None = Field(
@@ -137,9 +157,11 @@ class PreprocessSettings(BaseModel):
             "detection_side",
             "detector_confidence",
             "detection_stride",
-            "min_hand_rate",
             "min_clip_s",
             "max_clip_s",
+            "max_blank",
+            "max_cut",
+            "min_hand_rate",
             "max_camera_motion",
             "stabilize",
         )

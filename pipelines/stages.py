@@ -29,7 +29,7 @@ from pipelines.video import DecodedClip, decode_clips
 Row = dict[str, Any]
 
 OUTCOME_COLUMNS = ("folder", "record", "seconds")
-STAGES = ("decode", "hands", "camera", "encode")
+STAGES = ("decode", "shots", "hands", "camera", "encode")
 
 
 def by_video(clips: list[Clip], alone: bool = False) -> list[Row]:

@@ -44,6 +44,15 @@ def test_flags_need_no_value():
     assert not settings("--no-stabilize").stabilize
 
 
+def test_null_switches_a_filter_off_wherever_it_is_given(tmp_path, monkeypatch):
+    file = tmp_path / "keys.yaml"
+    file.write_text("max_cut: null\n")
+    monkeypatch.setenv("HANDI_PREPROCESS_MAX_BLANK", "null")
+    result = settings("--config", str(file))
+    assert result.max_cut is result.max_blank is None
+    assert settings("--max-cut", "null").max_cut is None
+
+
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [

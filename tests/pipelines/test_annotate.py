@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipelines.annotate import Annotator, HandTrack, StageTimes, assemble, find_hands
-from pipelines.camera import measure_path
+from pipelines.camera import CameraPath, measure_path
 from pipelines.frames import decode_jpeg, decode_mask
 from pipelines.handedness import Hand
 from pipelines.hands import DetectorError
@@ -137,10 +137,62 @@ def test_stabilizing_leaves_a_still_scene_and_tells_what_is_valid():
     )
 
 
-def test_a_clip_that_cannot_be_tied_to_its_first_frame_is_filtered_not_warped():
+def test_a_clip_that_cannot_be_tied_to_its_first_frame_is_kept_as_filmed():
     blank = np.full((LENGTH, 90, 160, 3), 127, np.uint8)
-    outcome = row_of(blank, one_hand(0.5, 0.5), stabilize=True)
-    assert (outcome.folder, outcome.row["reason"]) == ("filtered", "stabilize")
+    row = row_of(blank, one_hand(0.5, 0.5), stabilize=True).row
+    assert not row["stabilized"]
+    assert row["camera_motion"] is row["residual_motion"] is None
+    outcome = row_of(blank, one_hand(0.5, 0.5), stabilize=True, max_camera_motion=5)
+    assert (outcome.row["reason"], outcome.row["value"]) == ("max_camera_motion", None)
+
+
+def shifted_path(shifts: np.ndarray, step: float) -> CameraPath:
+    """A path that moves frame k by shifts[k] of the width, and says that it moved by `step`."""
+    to_first = np.tile(np.eye(3), (LENGTH, 1, 1))
+    to_first[:, 0, 2] = shifts
+    return CameraPath(to_first, np.full(LENGTH - 1, step))
+
+
+@pytest.mark.parametrize(
+    "shifts",
+    [np.arange(LENGTH) % 2 * 0.05, np.where(np.arange(LENGTH) < 8, 0, 0.2)],
+    ids=["every frame is wrong", "the picture jumps once"],
+)
+def test_a_clip_that_stabilizing_would_set_in_motion_is_stored_as_filmed(shifts):
+    path = shifted_path(shifts, step=0.5)
+    wanted = settings(stabilize=True)
+    row = assemble(decoded(STILL), one_hand(0.5, 0.5), path, wanted, "test").row
+    assert not row["stabilized"]
+    assert row["residual_motion"] == row["camera_motion"] > 0
+    assert row["valid_area"] == 1.0
+    assert row["frames"] == row_of(STILL, one_hand(0.5, 0.5)).row["frames"]
+    limited = settings(stabilize=True, max_camera_motion=0.1)
+    outcome = assemble(decoded(STILL), one_hand(0.5, 0.5), path, limited, "test")
+    assert (outcome.row["reason"], outcome.row["value"]) == (
+        "max_camera_motion",
+        row["residual_motion"],
+    )
+
+
+def test_a_clip_whose_hands_stabilizing_would_move_out_of_the_frame_is_stored_as_filmed():
+    shift = np.array([[1, 0, 12.0], [0, 1, 0], [0, 0, 1]])
+    frames = filmed(texture(), np.array([np.linalg.matrix_power(shift, k) for k in range(LENGTH)]))
+    hands = one_hand(0.3, 0.5, size=0.1)
+    assert row_of(frames, hands).row["hand_rate"] == 1.0
+    row = row_of(frames, hands, stabilize=True).row
+    assert not row["stabilized"] and row["hand_rate"] == 1.0
+    assert row["residual_motion"] == row["camera_motion"] > 1
+    row = row_of(frames, hands, stabilize=True, min_hand_rate=0.1).row
+    assert row["stabilized"] and row["residual_motion"] < 1
+
+
+@pytest.mark.parametrize("stabilize", [False, True])
+def test_a_clip_without_hands_is_filtered_as_that_whatever_its_camera_does(stabilize):
+    hands = one_hand(0.5, 0.5)
+    hands.detected[:] = False
+    for frames in (filmed(texture(), pan(6.0)), np.full((LENGTH, 90, 160, 3), 127, np.uint8)):
+        outcome = row_of(frames, hands, stabilize=stabilize, max_camera_motion=0.1)
+        assert (outcome.row["reason"], outcome.row["value"]) == ("min_hand_rate", 0.0)
 
 
 def test_a_clip_with_too_few_hands_is_filtered_with_its_rate():
@@ -164,3 +216,20 @@ def test_whatever_fails_is_this_clips_outcome():
     assert outcome.row["stage"] == "hands"
     assert outcome.row["error_type"] == "DetectorHung"
     assert outcome.row["attempts"] == 2
+
+
+def test_cut_and_blank_clips_are_filtered_before_hands_are_sought():
+    annotator = Annotator.__new__(Annotator)
+    annotator.settings, annotator.detector_name = settings(), "test"
+
+    def unused(frames):
+        raise AssertionError("no hands are to be sought")
+
+    annotator.tracker = unused  # type: ignore[assignment]
+    black = STILL.copy()
+    black[3:6] = 0
+    times = StageTimes()
+    assert annotator(decoded(black), times).row["reason"] == "max_blank"
+    cut = np.concatenate([STILL[:8], 255 - np.repeat(texture(seed=5)[None], 8, axis=0)])
+    assert annotator(decoded(cut), times).row["reason"] == "max_cut"
+    assert list(times.seconds) == ["shots"]

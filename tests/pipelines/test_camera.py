@@ -130,9 +130,42 @@ def test_stabilizing_carries_joints_along_and_records_what_every_frame_saw():
     carried = move_joints(joints, path) * [640, 360] - 0.5
     assert np.abs(carried - spot).max() < 2.0
 
-    stabilized, valid = stabilize(frames, path)
+    stabilized, seen = stabilize(frames, path)
+    valid = seen.all(axis=0)
     assert 0.3 < valid.mean() < 1.0
     # Where a frame saw nothing, the first frame's pixel stands still.
     assert (stabilized[-1][:5, :5] == frames[0][:5, :5]).all() or valid[:5, :5].all()
     inside = np.abs(stabilized[-1][valid].astype(int) - frames[0][valid]).mean()
     assert inside < 8
+
+
+def test_pixels_that_a_frame_did_not_see_do_not_hold_its_scene_still():
+    shift = np.array([[1, 0, 30.0], [0, 1, 0], [0, 0, 1]])
+    truth = np.array([np.linalg.matrix_power(shift, k) for k in range(LENGTH)])
+    frames, seen = filmed(texture(), truth), np.zeros((LENGTH, 360, 640), bool)
+    seen[:, :, :200] = True
+    lent = np.where(seen[..., None], frames, frames[0])
+    left = measure_path(lent, *no_hands(), to_first=False).motion(360)
+    own = measure_path(lent, *no_hands(), to_first=False, seen=seen).motion(360)
+    assert left < 1 and own == pytest.approx(30, abs=1)
+
+
+@pytest.mark.parametrize(
+    "wild",
+    [
+        [[1, 0, 0], [0, 1, 0], [-0.01, 0, 1]],
+        [[1, 0, 0], [0, -1, 200], [0, 0, 1]],
+        [[0.1, 0, 0], [0, 0.1, 0], [0, 0, 1]],
+        [[1, 0, 0], [1, 0, 0], [0, 0, 1]],
+    ],
+    ids=["folds the frame", "mirrors it", "shrinks it", "flattens it"],
+)
+def test_a_fit_that_no_camera_makes_is_not_taken_for_its_motion(monkeypatch, wild):
+    def fitted(source, target, *options):
+        return np.array(wild, float), np.ones((len(source), 1), np.uint8)
+
+    monkeypatch.setattr(cv2, "findHomography", fitted)
+    frames = np.repeat(texture()[None], 3, axis=0)
+    path = measure_path(frames, np.zeros((3, 42, 2), np.float32), np.zeros((3, 2), bool))
+    assert path.motion(256) is None
+    assert not path.complete
