@@ -183,7 +183,7 @@ def test_a_training_goes_on_from_the_saved_weights_of_a_fresh_network(tmp_path, 
     assert list(trainable_parameters(fresh)) == list(trainable_parameters(unet))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(rank=st.integers(1, 24), checkpointing=st.booleans())
 def test_merging_keeps_the_output_and_brings_back_the_plain_names(rank, checkpointing):
     unet = small_unet()

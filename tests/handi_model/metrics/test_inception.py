@@ -66,7 +66,7 @@ def tensorflow_resize(picture, side):
 
 
 @given(st.integers(2, 400), st.integers(2, 400))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_pictures_are_resized_as_tensorflow_1_does(height, width):
     picture = a_clip(1, height, width)[0].astype(np.float64)
     resized = inception.resize(torch.from_numpy(picture).permute(2, 0, 1)[None])
