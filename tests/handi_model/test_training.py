@@ -163,7 +163,7 @@ def test_random_frames_estimate_the_losses_over_all_frames(networks, two_clips):
             decoded_hand_loss(
                 clean, *truth, **look, presence_threshold=0.0, frames=1, generator=seed(s)
             ).loss
-            for s in range(60)
+            for s in range(20)
         ]
     # One frame a time gives the frames' own losses; each comes up as often as any other.
     values = sorted(map(float, single))

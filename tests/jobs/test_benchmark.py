@@ -290,9 +290,10 @@ def test_a_library_that_is_not_there_is_named(capsys, monkeypatch):
     assert "ray" in refusal(capsys, monkeypatch, "preprocess", "--videos", ".")
 
 
-def test_generator_and_detector_need_neither_ray_nor_mediapipe_nor_pyarrow():
+def test_benchmarks_of_the_model_need_neither_ray_nor_mediapipe_nor_pyarrow():
     program = (
         "import sys, jobs.benchmark, jobs.benchmarks.generate, jobs.benchmarks.detector\n"
+        "import jobs.benchmarks.train_step\n"
         "jobs.benchmarks.detector.read_frames(None, 2, 64)\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )
