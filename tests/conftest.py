@@ -3,12 +3,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from handi_model.hands import HandDetector
 from handi_model.hands.model_files import hand_landmarker_task
 from pipelines.records import Clip
 from pipelines.rendered import CLIPS
 from pipelines.video import decode_clips
+
+# An example may take as long as a busy machine needs.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.hookimpl(trylast=True)

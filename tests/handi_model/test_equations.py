@@ -88,7 +88,7 @@ def test_equation_1_with_a_network_that_predicts_velocity(size, seed):
     share = float(draw.uniform(0.01, 0.99))
     # The noise that a wrong velocity stands for is wrong by alpha_bar times as much.
     tensors = [torch.from_numpy(values) for values in (clean, noise)]
-    target = training_target("velocity", *tensors, torch.tensor(share).double())
+    target = training_target("velocity", *tensors, torch.tensor(share, dtype=torch.float64))
     root, rest = math.sqrt(share), math.sqrt(1 - share)
     stands_for = root * (target.numpy() + wrong) + rest * (root * clean + rest * noise)
     loss = noise_loss(target + torch.from_numpy(wrong), target)

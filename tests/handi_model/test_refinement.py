@@ -3,6 +3,7 @@ import torch
 from handi_model.hands import regions_from_joints
 from handi_model.latents import decode_latents, decode_pictures
 from handi_model.refinement import HALF_PIXEL, decoded_hand_loss, true_regions
+from tests.closeness import ROUNDING, apart
 
 
 def test_a_true_region_lies_half_a_pixel_before_the_one_mediapipe_would_take():
@@ -45,7 +46,7 @@ def test_pictures_are_decoded_as_frames_are_whatever_the_portion(tiny):
         pictures = decode_pictures(tiny.vae, latents, chunk=2)
         frames = decode_latents(tiny.vae, latents.transpose(0, 1)[None])
     assert pictures.shape == (3, 3, 64, 64)
-    assert torch.allclose(pictures, frames[0], atol=1e-5)
+    assert apart(pictures, frames[0]) < ROUNDING
 
 
 class Watched:
@@ -89,10 +90,11 @@ def test_hands_are_sought_in_float32_where_the_decoder_computes_in_bfloat16(
     assert not torch.equal(exact.given[0], decoded_in_bfloat16.given[0])
     with torch.no_grad():
         joints, _ = detector.crop_landmarks(*decoded_in_bfloat16.given)
-    assert torch.equal(decoded_in_bfloat16.joints, joints)
-    apart = (decoded_in_bfloat16.joints - exact.joints).abs()
-    print(f"joints differ by {apart.mean():.2f} pixels, at most by {apart.max():.2f}")
-    assert apart.mean() < 0.25
+    # In pixels; bfloat16 in the detector, too, would be off by some tenths.
+    torch.testing.assert_close(decoded_in_bfloat16.joints, joints, rtol=0, atol=0.01)
+    off = (decoded_in_bfloat16.joints - exact.joints).abs()
+    print(f"joints differ by {off.mean():.2f} pixels, at most by {off.max():.2f}")
+    assert off.mean() < 0.25
     torch.testing.assert_close(*losses, rtol=0.05, atol=0)
     assert all(gradient.isfinite().all() and gradient.any() for gradient in gradients)
     assert torch.cosine_similarity(*gradients, dim=0) > 0.9

@@ -2,6 +2,7 @@ import torch
 from diffusers import DPMSolverMultistepScheduler
 
 from handi_model.sampling import Condition, denoise, denoising_step
+from tests.closeness import ROUNDING, apart
 
 
 class Linear(torch.nn.Module):
@@ -65,18 +66,11 @@ def test_each_step_is_told_and_may_be_changed():
     assert (out == 9).all()
 
 
-def test_a_guided_step_compiles_without_a_graph_break(tiny):
-    generator = torch.Generator().manual_seed(0)
-
-    def draw(*shape: int) -> torch.Tensor:
-        return torch.randn(*shape, generator=generator)
-
-    plain = Condition(draw(1, 24, 64), draw(1, 16, 8, 8), torch.rand(1, 8, 8))
-    guided = plain.guided(draw(1, 24, 64), torch.tensor([5.0]))
-    noisy, timestep = draw(1, 16, 2, 8, 8), torch.tensor(400)
+def test_a_guided_step_compiles_without_a_graph_break():
+    guided = condition([1.0]).guided(torch.full((1, 3, 4), 0.5), torch.tensor([5.0]))
+    noisy, timestep = torch.zeros(1, 2, 5, 4, 4), torch.tensor(400)
     torch._dynamo.reset()
     compiled = torch.compile(denoising_step, fullgraph=True, backend="eager")
-    with torch.no_grad():
-        expected = denoising_step(tiny.unet, noisy, timestep, guided, "video")
-        out = compiled(tiny.unet, noisy, timestep, guided, "video")
-    assert torch.allclose(out, expected, atol=1e-5)
+    expected = denoising_step(Linear(), noisy, timestep, guided, "video")
+    out = compiled(Linear(), noisy, timestep, guided, "video")
+    assert apart(out, expected) < ROUNDING

@@ -13,6 +13,7 @@ from handi_model.pipeline import HandiPipeline
 from handi_model.trainable import choose_trainable, merge_adapters, trainable_parameters
 from handi_model.training import LossSettings, Networks, mask_step, video_step
 from handi_model.unet import HandiUNet
+from tests.closeness import COARSE_ROUNDING, ROUNDING, apart
 
 SMALL = ModelConfig.of(
     "tiny",
@@ -141,9 +142,10 @@ def test_adapters_change_nothing_before_they_are_trained(precision):
     unet = small_unet()
     before = given()
     choose_trainable(unet, "lora", 4)
-    assert torch.equal(given(), before)
+    rounding = ROUNDING if precision == "float32" else COARSE_ROUNDING
+    assert apart(given(), before) < rounding
     shake(trainable_parameters(unet))
-    assert not torch.allclose(given(), before, atol=1e-2)
+    assert apart(given(), before) > 0.1
 
 
 def test_gradient_checkpointing_gives_adapters_the_same_gradients():
@@ -167,7 +169,7 @@ def test_gradient_checkpointing_gives_adapters_the_same_gradients():
     assert plain.keys() == checkpointed.keys()
     assert all(plain[name].any() for name in plain if ADAPTERS.fullmatch(name))
     for name, gradient in plain.items():
-        torch.testing.assert_close(checkpointed[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+        assert apart(checkpointed[name], gradient) < 10 * ROUNDING, name
 
 
 @pytest.mark.parametrize("what", ["all", "attention", "lora"])
@@ -179,11 +181,11 @@ def test_a_training_goes_on_from_the_saved_weights_of_a_fresh_network(tmp_path, 
     fresh = small_unet(seed=1)
     choose_trainable(fresh, what, 4)
     fresh.load_state_dict(load_file(tmp_path / "all.safetensors"))
-    assert torch.equal(outputs(fresh), outputs(unet))
+    assert apart(outputs(fresh), outputs(unet)) < ROUNDING
     assert list(trainable_parameters(fresh)) == list(trainable_parameters(unet))
 
 
-@settings(max_examples=5, deadline=None)
+@settings(max_examples=5)
 @given(rank=st.integers(1, 24), checkpointing=st.booleans())
 def test_merging_keeps_the_output_and_brings_back_the_plain_names(rank, checkpointing):
     unet = small_unet()
@@ -195,9 +197,9 @@ def test_merging_keeps_the_output_and_brings_back_the_plain_names(rank, checkpoi
     trained = outputs(unet)
     merged = merge_adapters(unet)
     assert list(merged.state_dict()) == list(plain.state_dict())
-    assert torch.allclose(outputs(merged), trained, atol=1e-5)
+    assert apart(outputs(merged), trained) < 10 * ROUNDING
     plain.load_state_dict(merged.state_dict())
-    assert torch.allclose(outputs(plain), trained, atol=1e-5)
+    assert apart(outputs(plain), trained) < 10 * ROUNDING
 
 
 @pytest.mark.parametrize("what", ["all", "attention"])
@@ -232,4 +234,4 @@ def test_a_pipeline_with_merged_adapters_is_saved_and_opened_as_any_other(
         merge_adapters(fresh_tiny.unet)
         fresh_tiny.save_pretrained(tmp_path)
         opened = HandiPipeline.from_pretrained(tmp_path)
-        assert torch.allclose(opened.unet(*given), trained, atol=1e-5)
+        assert apart(opened.unet(*given), trained) < 10 * ROUNDING

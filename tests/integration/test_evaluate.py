@@ -29,6 +29,7 @@ from tests.integration.evaluations import (
     stand_ins,
     start,
 )
+from tests.integration.serve.clients import assert_same
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
@@ -136,8 +137,20 @@ def test_the_released_joints_are_those_that_all_is_measured_against(
             np.load(tmp_path / "joints" / f"{clip_id}.npz") as released,
             np.load(scores / f"{clip_id}.npz") as measured,
         ):
-            np.testing.assert_array_equal(released["joints"], measured["joints"])
+            np.testing.assert_allclose(released["joints"], measured["joints"], atol=1e-4)
             np.testing.assert_array_equal(released["detected"], measured["detected"])
+
+
+def assert_same_figures(one: dict, other: dict) -> None:
+    """Of every subset, method and column; what has no figure is None."""
+    assert one.keys() == other.keys()
+    for key, expected in other.items():
+        if isinstance(expected, dict):
+            assert_same_figures(one[key], expected)
+        elif expected is None:
+            assert one[key] is None, key
+        else:
+            assert one[key] == pytest.approx(expected, rel=1e-2, abs=1e-4), key
 
 
 def test_a_killed_evaluation_goes_on_and_other_workers_change_nothing(evaluated, tmp_path):
@@ -156,10 +169,10 @@ def test_a_killed_evaluation_goes_on_and_other_workers_change_nothing(evaluated,
         finish(cluster.submit(environment(store), "python", *again))
 
     assert {file: file.stat().st_mtime_ns for file in before} == before
-    assert metrics(cut)["estimates"] == metrics(evaluated.output)["estimates"]
+    assert_same_figures(metrics(cut)["estimates"], metrics(evaluated.output)["estimates"])
     files = sorted(cut.glob("generated/*/*.npz"))
     assert len(files) == 2 * len(CLIPS)
     for file in files:
         whole = evaluated.output / file.relative_to(cut)
         with np.load(file) as one, np.load(whole) as other:
-            np.testing.assert_array_equal(one["frames"], other["frames"])
+            assert_same(one["frames"].astype(int), other["frames"].astype(int))

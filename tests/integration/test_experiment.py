@@ -46,7 +46,7 @@ class Server:
             stderr=subprocess.DEVNULL,
             start_new_session=True,
         )
-        wait_for_port(self.port, 120)
+        wait_for_port(self.port)
 
     def send(self, number: signal.Signals) -> None:
         assert self._process
@@ -79,10 +79,16 @@ def begin(**more: str) -> Experiment:
 
 
 def wait_until(holds: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while not holds():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
+
+
+def told_away(said: list[str], capsys) -> bool:
+    """Whether it stands on the console that the server is away; what stood there goes to `said`."""
+    said.append(capsys.readouterr().err)
+    return "does not answer" in said[-1]
 
 
 def steps(server: Server, run: Experiment) -> list[int]:
@@ -96,9 +102,11 @@ def test_a_server_that_is_never_up_costs_the_record_alone(server, capsys):
     for step in range(20):
         run.log_metrics(step, {"loss": 1.0})
     run.log_bytes("a.txt", b"a")
+    said: list[str] = []
+    wait_until(lambda: told_away(said, capsys))
     assert run.close(timeout_s=1) == 1 + 20 + 1 + 1  # beginning, metrics, file, end
     assert run.run_id is None
-    away, lost = capsys.readouterr().err.splitlines()
+    away, lost = "".join([*said, capsys.readouterr().err]).splitlines()
     assert away.startswith(f"tracking: {server.uri} does not answer (")
     assert away.endswith("records wait")
     assert lost == f"tracking: {server.uri} lacks 23 of the run's records"
@@ -120,7 +128,7 @@ def test_a_server_that_comes_late_gets_everything(server, capsys):
         run.log_metrics(step, {"loss": 1.0})
     wait_until(lambda: "does not answer" in capsys.readouterr().err)
     server.start()
-    assert run.wait_for_run(60)
+    assert run.wait_for_run(120)
     assert run.close() == 0
     assert steps(server, run) == list(range(3000))
     told = MlflowClient(tracking_uri=server.uri).get_run(run.run_id)
@@ -155,12 +163,7 @@ def test_a_server_killed_in_the_middle_and_restarted_gets_everything(server, cap
         run.log_metrics(step, {"loss": 1.0})
     run.log_bytes("samples/epoch-0001/clip.mp4", b"film")
     said: list[str] = []
-
-    def warned() -> bool:
-        said.append(capsys.readouterr().err)
-        return "does not answer" in said[-1]
-
-    wait_until(warned)
+    wait_until(lambda: told_away(said, capsys))
     server.start()
     assert run.close() == 0
     assert steps(server, run) == list(range(10))

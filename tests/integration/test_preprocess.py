@@ -125,7 +125,8 @@ def test_killed_half_way_and_run_again_gives_the_rows_of_an_uninterrupted_run(
         for name in SAMPLE:
             (videos / f"{name}_copy_{copy}.mp4").symlink_to(CLIPS / f"{name}.mp4")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    arguments = ["--videos", videos, "--rows-per-file", 2, "--frames", 4]
+    # One worker: many would end with all clips at once, and none would be left to kill it over.
+    arguments = ["--videos", videos, "--rows-per-file", 2, "--frames", 4, "--hand-workers", 1]
     assert preprocess(*arguments, "--output", whole).code == 0
 
     job = subprocess.Popen(

@@ -103,8 +103,12 @@ def both(pipe: HandiPipeline, guidance: float, threshold: float):
     return plain, out
 
 
-def middle(pipe: HandiPipeline, guidance: float) -> float:
-    return float(np.median(both(pipe, guidance, 0.5)[0].soft_area))
+def threshold_of(pipe: HandiPipeline, guidance: float) -> float:
+    """One that splits the predicted area, in the widest gap between the values near its median."""
+    values = np.sort(both(pipe, guidance, 0.5)[0].soft_area, axis=None)
+    middle = values[3 * len(values) // 8 : 5 * len(values) // 8]
+    below = int(np.diff(middle).argmax())
+    return float(middle[below : below + 2].mean())
 
 
 @pytest.mark.parametrize("guidance", [1.0, 7.5])
@@ -115,16 +119,16 @@ def middle(pipe: HandiPipeline, guidance: float) -> float:
 )
 def test_plain_code_and_the_pipeline_make_the_same_clip(kind, guidance):
     pipe = small_pipeline(**kind)
-    plain, out = both(pipe, guidance, middle(pipe, guidance))
+    plain, out = both(pipe, guidance, threshold_of(pipe, guidance))
     assert 0.1 < plain.area.mean() < 0.9, "part of the picture must move, or nothing is compared"
     np.testing.assert_array_equal(plain.area, out.masks[0])
-    np.testing.assert_allclose(plain.frames, out.frames[0], atol=1e-4)
+    np.testing.assert_allclose(plain.frames, out.frames[0], atol=1e-3)
     still = scene(SIDE, 0) / np.float32(255)
     assert np.abs(plain.frames - still)[:, plain.area > 0].mean() > 0.01
 
 
 def test_the_comparison_notices_a_clip_made_of_another_seed(pipe):
-    plain, _ = both(pipe, 1.0, middle(pipe, 1.0))
+    plain, _ = both(pipe, 1.0, threshold_of(pipe, 1.0))
     other = copy.deepcopy(plain)
     other.frames[0, 0, 0, 0] += 0.25
     other.area[0, 0] = 1 - other.area[0, 0]
@@ -286,9 +290,10 @@ def test_a_library_that_is_not_there_is_named(capsys, monkeypatch):
     assert "ray" in refusal(capsys, monkeypatch, "preprocess", "--videos", ".")
 
 
-def test_generator_and_detector_need_neither_ray_nor_mediapipe_nor_pyarrow():
+def test_benchmarks_of_the_model_need_neither_ray_nor_mediapipe_nor_pyarrow():
     program = (
         "import sys, jobs.benchmark, jobs.benchmarks.generate, jobs.benchmarks.detector\n"
+        "import jobs.benchmarks.train_step\n"
         "jobs.benchmarks.detector.read_frames(None, 2, 64)\n"
         "print(*{name.split('.')[0] for name in sys.modules})"
     )

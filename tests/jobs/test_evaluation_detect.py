@@ -78,8 +78,9 @@ def test_on_the_real_frames_it_finds_the_released_joints(release, tmp_path, hand
         assert real["detected"].any()
         assert [*found] == [*real]
         for name in real:
-            np.testing.assert_array_equal(found[name], real[name])
             assert found[name].dtype == real[name].dtype
+        np.testing.assert_array_equal(found["detected"], real["detected"])
+        np.testing.assert_allclose(found["joints"], real["joints"], atol=1e-4)
     score = [sys.executable, str(release / "score.py"), str(tmp_path)]
     printed = subprocess.run(score, capture_output=True, text=True, check=True).stdout
     assert "HS-Err              0.00000  (2 clips)" in printed
@@ -110,8 +111,8 @@ def test_a_video_and_its_area_are_taken_as_the_evaluation_takes_them(
     done = run(release, made, tmp_path / "joints", "--model", hand_model)
     assert done.returncode == 0, done.stderr
     found = hands(tmp_path / "joints" / f"{IDS[0]}.npz")
-    np.testing.assert_array_equal(found["joints"], expected.joints)
     np.testing.assert_array_equal(found["detected"], expected.detected)
+    np.testing.assert_allclose(found["joints"], expected.joints, atol=1e-4)
     np.testing.assert_array_equal(found["area"], area)
 
 

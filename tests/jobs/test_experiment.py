@@ -248,6 +248,7 @@ def test_metrics_and_the_end_do_not_wait_for_a_store_of_files_that_is_down(clien
 
     monkeypatch.setattr(MlflowClient, "log_artifact", down)
     run = begin()
+    assert run.wait_for_run()
     run.log_bytes("a.txt", b"a")
     run.log_metrics(1, {"loss": 1.0})
     assert run.close(timeout_s=2) == 1

@@ -14,6 +14,7 @@ from pipelines.checkpoints import (
     prune,
 )
 from pipelines.storage import exists, join, read_bytes, remove, write_bytes
+from tests.pipelines.test_patience import at_once
 
 
 @pytest.fixture(params=["file", "memory"])
@@ -83,6 +84,7 @@ def test_a_storage_that_is_away_for_a_moment_is_tried_again(folder, monkeypatch)
         put(local, url)
 
     monkeypatch.setattr(checkpoints, "put_folder", sometimes)
+    monkeypatch.setattr(checkpoints, "patient", at_once)
     writer = CheckpointWriter(folder, keep_last=1)
     writer.save(7, writes("seven"), None)
     writer.wait()

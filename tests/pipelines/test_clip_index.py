@@ -66,7 +66,7 @@ def test_clips_are_listed_without_a_look_at_their_pictures(tmp_path):
 clip_ids = st.lists(st.text("abcé/_1", min_size=1, max_size=6), unique=True, min_size=1)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(clip_ids, st.integers(1, 4), st.integers(1, 5))
 def test_a_place_leads_to_its_clip_however_the_rows_are_stored(ids, per_file, per_group):
     data = "memory://index"

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -8,7 +8,6 @@ import pytest
 import torch
 from tenacity import wait_none
 
-from handi_model.batch import Batch
 from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
 from handi_model.fingerprint import encoders_fingerprint
@@ -20,6 +19,7 @@ from pipelines.clip_rows import load_clip, reference
 from pipelines.encode import Encoder, to_encode
 from pipelines.latents import LatentIndex, open_latents
 from pipelines.training_clips import read_training_clips
+from tests.closeness import assert_same_batch
 from tests.datasets import rendered_dataset
 
 CLIPS = ["lift_box_1", "lift_box_2", "open_lid_1"]
@@ -61,13 +61,6 @@ def columns(index: ClipIndex, clips: list[int], latents: LatentIndex | None) -> 
     """Clips as a worker gets them: loaded by tasks, and stacked."""
     rows = [load_clip(reference(index, clip, latents)) for clip in clips]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-
-
-def assert_equal(one: Batch, other: Batch) -> None:
-    for field in fields(Batch):
-        a, b = getattr(one, field.name), getattr(other, field.name)
-        assert a.dtype == b.dtype, field.name
-        assert torch.equal(a, b), field.name
 
 
 def test_a_reference_is_small_and_flat(encoded):
@@ -116,7 +109,7 @@ def test_cached_latents_and_clips_encoded_on_the_fly_make_the_same_batch(encoded
         batch_of(encoded.pipe, columns(encoded.index, [2, 0, 1], latents))
         for latents in (encoded.latents, None)
     )
-    assert_equal(cached, fresh)
+    assert_same_batch(cached, fresh)
     assert cached.video_latent.dtype == torch.float32
 
 
@@ -124,7 +117,7 @@ def test_a_clips_batch_does_not_depend_on_the_clips_beside_it(encoded):
     together = batch_of(encoded.pipe, columns(encoded.index, [0, 1, 2], None))
     for clip in range(3):
         alone = batch_of(encoded.pipe, columns(encoded.index, [clip], None))
-        assert_equal(alone, together.take([clip]))
+        assert_same_batch(alone, together.take([clip]))
 
 
 def test_a_narration_that_clips_share_is_encoded_once(encoded):

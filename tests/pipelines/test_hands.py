@@ -49,9 +49,9 @@ def process_of(found: list[list[Hand]]) -> int:
 
 
 def test_a_clip_on_which_the_detector_hangs_costs_the_other_clips_nothing(tracker_of):
-    tracker = tracker_of(hang_on_white, deadline_s=1.0)
+    tracker = tracker_of(hang_on_white, deadline_s=2.0)
     before = process_of(tracker(FRAMES))
-    with pytest.raises(DetectorError, match="did not finish this clip in 1 s") as error:
+    with pytest.raises(DetectorError, match="did not finish this clip in 2 s") as error:
         tracker(FRAMES + 255)
     assert error.value.error_type == "DetectorHung"
     assert error.value.attempts == ATTEMPTS
@@ -87,4 +87,6 @@ def test_mediapipe_finds_hands_and_says_whose_they_are(hand_model, sample_frames
         left, right = sorted(hands, key=lambda hand: hand.right)
         assert left.joints[:, 0].mean() < right.joints[:, 0].mean()
     for one, other in zip(found, again, strict=True):
-        assert [h.joints.tolist() for h in one] == [h.joints.tolist() for h in other]
+        assert len(one) == len(other)
+        for hand, same in zip(one, other, strict=True):
+            np.testing.assert_allclose(hand.joints, same.joints, atol=1e-4)

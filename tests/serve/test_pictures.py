@@ -215,7 +215,7 @@ def opened_or_refused(data: bytes) -> None:
         assert "\n" not in str(error)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.sampled_from([b"", b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"RIFF\0\0\0\0WEBPVP8 "]),
     st.binary(max_size=400),
@@ -232,7 +232,7 @@ SOUND = [
 ]
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.sampled_from(SOUND), st.data())
 def test_no_damage_to_a_picture_gives_another_error(sound, data):
     damaged = bytearray(sound)
@@ -244,7 +244,7 @@ def test_no_damage_to_a_picture_gives_another_error(sound, data):
     opened_or_refused(bytes(damaged[:cut]))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     st.sampled_from([b"IHDR", b"PLTE", b"tRNS", b"gAMA", b"acTL", b"fcTL", b"iCCP"]),
     st.binary(max_size=60),

@@ -180,6 +180,5 @@ TestService = Service.TestCase
 TestService.settings = settings(
     max_examples=25,
     stateful_step_count=25,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
 )

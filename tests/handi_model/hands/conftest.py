@@ -9,7 +9,6 @@ import torch
 from ai_edge_litert.interpreter import Interpreter
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from handi_model.hands import HandDetector
 from pipelines.handedness import Hand
 from pipelines.hands import HandTracker
 from pipelines.records import Clip
@@ -18,7 +17,7 @@ from pipelines.video import decode_clips
 Reference = Callable[[torch.Tensor], list[np.ndarray]]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="package", autouse=True)
 def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -30,11 +29,6 @@ def one_thread():
 def network_files(hand_model: Path) -> dict[str, bytes]:
     with zipfile.ZipFile(hand_model) as task:
         return {name: task.read(name) for name in task.namelist()}
-
-
-@pytest.fixture(scope="session")
-def detector(hand_model: Path) -> HandDetector:
-    return HandDetector.load(str(hand_model))
 
 
 @pytest.fixture(scope="session")

@@ -110,7 +110,7 @@ def test_joints_in_known_regions_are_those_that_the_detector_finds(detector, fra
     joints, presence = detector.landmarks(*known)
     pixels = (joints - found.joints) * torch.tensor([480.0, 270.0])
     # The region is another one than the first, and the network's answer depends on it a little.
-    assert pixels.norm(dim=-1).mean() < 4
+    assert pixels.norm(dim=-1).mean() < 8
     assert (presence > 0.5).all()
 
 

@@ -1,6 +1,6 @@
 import numpy as np
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from handi_model.hands.palm import anchors, decode, hand_regions, merge
@@ -24,7 +24,6 @@ def merged_one_by_one(points: np.ndarray, scores: np.ndarray, threshold: float) 
     return palms
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.floats(0.3, 0.9))
 def test_suppression_of_a_batch_is_that_of_each_frame_by_a_plain_loop(seed, count, threshold):
     rng = np.random.default_rng(seed)

@@ -90,7 +90,7 @@ def test_embeddings_are_of_unit_length(encoder, frames):
 def test_an_embedding_does_not_depend_on_the_rest_of_the_batch(encoder, frames):
     together = encoder.images(frames)
     alone = np.concatenate([encoder.images(frames[i : i + 1]) for i in range(len(frames))])
-    np.testing.assert_allclose(together, alone, atol=1e-6)
+    np.testing.assert_allclose(together, alone, atol=2e-5)
 
 
 def test_the_whole_frame_counts_as_it_is_squashed_and_not_cropped(encoder, frames):

@@ -196,18 +196,18 @@ def test_weights_with_places_for_more_frames_see_more_of_a_clip(weights, tmp_pat
     long = np.repeat(clip, 4, axis=0)
     changed = long.copy()
     changed[3] = 0  # not among the four that others see
-    assert not np.array_equal(egovlp(long), egovlp(changed))
+    assert not np.allclose(egovlp(long), egovlp(changed), atol=1e-3)
 
 
 def test_of_a_long_clip_only_the_sampled_frames_count(egovlp, clip):
     long = np.zeros((16, *clip.shape[1:]), np.uint8)
     long[[1, 5, 9, 13]] = clip
-    np.testing.assert_array_equal(egovlp(long), egovlp(clip))
+    np.testing.assert_allclose(egovlp(long), egovlp(clip), atol=1e-5)
 
 
 def test_of_a_wide_frame_the_middle_square_counts(egovlp, clip):
     wide = np.concatenate([np.zeros_like(clip)[:, :, :4], clip, np.zeros_like(clip)[:, :, :4]], 2)
-    np.testing.assert_array_equal(egovlp(wide), egovlp(clip))
+    np.testing.assert_allclose(egovlp(wide), egovlp(clip), atol=1e-5)
 
 
 def test_larger_frames_are_shrunk_along_their_shorter_side(egovlp):
@@ -225,7 +225,7 @@ def test_a_checkpoint_of_tensors_with_parallel_training_s_prefix_loads(
     named["module.text_model.embeddings.position_ids"] = torch.arange(512)[None]
     torch.save(holder(named), tmp_path / "egovlp.pth")
     again = EgoVlp.load(str(tmp_path / "egovlp.pth"))
-    np.testing.assert_array_equal(again(clip), egovlp(clip))
+    np.testing.assert_allclose(again(clip), egovlp(clip), atol=1e-5)
 
 
 def test_a_pickle_of_other_classes_is_refused_in_one_line_that_tells_how_to_convert(published):
@@ -247,7 +247,7 @@ def test_a_published_checkpoint_is_converted_without_running_its_code(
 ):
     convert(published, tmp_path / "egovlp.safetensors")
     again = EgoVlp.load(str(tmp_path / "egovlp.safetensors"))
-    np.testing.assert_array_equal(again(clip), egovlp(clip))
+    np.testing.assert_allclose(again(clip), egovlp(clip), atol=1e-5)
 
 
 def test_what_is_no_checkpoint_is_refused_by_both_in_one_line(tmp_path):
@@ -283,14 +283,14 @@ def test_the_cache_is_read_without_a_path(monkeypatch, file, egovlp, clip):
     monkeypatch.setenv("HANDI_CACHE", str(Path(file).parent))
     cached = EgoVlp.load()
     assert cached.origin.path == file
-    np.testing.assert_array_equal(cached(clip), egovlp(clip))
+    np.testing.assert_allclose(cached(clip), egovlp(clip), atol=1e-5)
 
 
 def test_the_command_converts_and_tells_the_sha256(published, egovlp, clip, tmp_path, capsys):
     main([str(published), str(tmp_path / "mine.safetensors")])
     again = EgoVlp.load(str(tmp_path / "mine.safetensors"))
     assert again.origin.sha256 in capsys.readouterr().out
-    np.testing.assert_array_equal(again(clip), egovlp(clip))
+    np.testing.assert_allclose(again(clip), egovlp(clip), atol=1e-5)
 
 
 @pytest.mark.parametrize("source", ["page.pth", "not-there.pth"])

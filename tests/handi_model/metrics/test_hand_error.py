@@ -51,7 +51,7 @@ def figures(error):
     return error.hs_err, error.joint_error, error.recall, error.precision
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(shown_joints, shown_joints, st.integers(0, 999))
 def test_the_figures_are_those_counted_joint_by_joint(shown, real_shown, seed):
     made, real = clip(seed, 2), clip(seed + 1, 2)
@@ -60,7 +60,7 @@ def test_the_figures_are_those_counted_joint_by_joint(shown, real_shown, seed):
     assert figures(found) == pytest.approx(expected, rel=1e-9, nan_ok=True)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(shown_hands, shown_hands)
 def test_recall_and_precision_are_shares_of_hands(detected, real_detected):
     visible, real_visible = (np.repeat(one, 21, axis=1) for one in (detected, real_detected))
@@ -69,7 +69,7 @@ def test_recall_and_precision_are_shares_of_hands(detected, real_detected):
     assert (found.recall, found.precision) == pytest.approx(expected, nan_ok=True)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shown_joints, shown_joints, st.integers(0, 999))
 def test_hs_err_is_the_hand_refinement_loss_of_training(shown, real_shown, seed):
     made, real = clip(seed, 2), clip(seed + 1, 2)
@@ -87,7 +87,7 @@ def test_a_clip_against_itself_is_without_error():
     assert figures(hand_error(clip(0), shown, clip(0), shown)) == (0, 0, 1, 1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(shown_joints, shown_joints)
 def test_what_is_recall_one_way_is_precision_the_other(shown, real_shown):
     made, real = clip(0, 2), clip(1, 2)

@@ -89,7 +89,7 @@ def folder(tmp_path_factory, variables):
 
 
 @given(st.integers(20, 400), st.integers(20, 400))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_frames_get_a_short_side_of_224_and_lose_what_exceeds_the_middle_square(height, width):
     frames = a_clip(2, height, width)
     clip = preprocess(torch.from_numpy(frames))
@@ -166,7 +166,7 @@ def test_other_safetensors_are_refused_in_one_line(tmp_path):
 
 
 @given(st.integers(1, 12), st.integers(1, 7), st.integers(1, 3))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_convolutions_and_poolings_pad_as_tensorflow_does(size, window, stride):
     rng = np.random.default_rng(0)
     signal, kernel = rng.random(size, np.float32), rng.random(window, np.float32)

@@ -22,7 +22,7 @@ def test_95_of_100_intervals_of_a_mean_hold_the_true_one():
     for trial in range(200):
         found = mean_interval(generator.normal(3, 2, 60), samples=200, seed=trial)
         held += found.low <= 3 <= found.high
-    assert held / 200 == pytest.approx(CONFIDENCE, abs=0.04)
+    assert held / 200 == pytest.approx(CONFIDENCE, abs=0.06)
 
 
 def test_the_interval_of_a_mean_is_as_wide_as_its_standard_error_says():
@@ -90,8 +90,8 @@ def test_the_frechet_interval_lies_around_the_distance_of_all_clips():
 def test_the_frechet_interval_ends_at_zero():
     same = clips(10, 2, 4, 0)
     found = frechet_interval(same, same, samples=5, seed=0)
-    assert found.low == 0
-    assert found.value == pytest.approx(0, abs=1e-9)
+    assert found.low >= 0
+    assert [found.low, found.value, found.high] == pytest.approx([0] * 3, abs=1e-9)
     near = frechet_interval(clips(4, 1, 1, 0), clips(4, 1, 1, 1), samples=20, seed=0)
     assert 0 <= near.low <= near.value <= near.high
 

@@ -155,7 +155,7 @@ def rectangles(draw):
     return mask
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(masks | rectangles(), st.sampled_from([0.0, 0.1, 0.5]))
 def test_the_square_lies_in_the_frame_and_holds_the_area_where_it_can(mask, margin):
     top, left, side = area_square(mask, margin)

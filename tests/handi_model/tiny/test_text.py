@@ -33,7 +33,7 @@ def likeness(encoder, one: str, other: str) -> float:
     return float(torch.cosine_similarity(pooled[0], pooled[1], dim=0))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.text(max_size=60))
 def test_any_text_becomes_24_tokens_with_one_start_and_an_end(text):
     (numbers,) = tokenize(TOKENIZER, [text]).tolist()
@@ -43,7 +43,6 @@ def test_any_text_becomes_24_tokens_with_one_start_and_an_end(text):
     assert max(numbers) < len(TOKENIZER)
 
 
-@settings(deadline=None)
 @given(st.text(st.characters(categories=["L", "S", "Nd"]), max_size=12))
 def test_no_letter_or_sign_is_unknown(text):
     inner = TOKENIZER(text).input_ids[1:-1]

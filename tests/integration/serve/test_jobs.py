@@ -92,7 +92,7 @@ def test_the_client_of_openai_makes_finds_and_deletes_clips(service):
 
 @slow
 def test_the_progress_of_a_job_goes_from_0_to_100_and_never_back(service):
-    created = post(service, num_inference_steps="20", mask_steps="20").json()
+    created = post(service, num_inference_steps="50", mask_steps="50").json()
     seen = [created]
     while seen[-1]["status"] in ("queued", "in_progress"):
         time.sleep(0.1)
@@ -191,7 +191,7 @@ def test_the_motion_area_alone_is_the_one_that_the_clip_has(service):
     in_two = post(service, mask=alone.content).json()["id"]
     assert_same(clip_of(service, in_two), clip_of(service, whole))
     area = picture(content(service, whole, "mask"))
-    assert np.array_equal(area, picture(alone.content)) and 0 < area.mean() < 255
+    assert (area != picture(alone.content)).mean() < 0.005 and 0 < area.mean() < 255
 
 
 @slow

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.clip_index import ClipIndex
@@ -169,7 +169,6 @@ def test_of_more_there_is_one_of_each_and_one_of_all():
     }
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(0, 6), min_size=1, max_size=80))
 def test_motion_intensive_is_the_tenth_with_the_largest_masks(levels):
     """Rounded up; of equal ones the first by clip id."""

@@ -52,7 +52,7 @@ clips = arrays(np.uint8, array_shapes(min_dims=1, max_dims=1, min_side=1, max_si
 )
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(clips, st.booleans())
 def test_a_clip_comes_back_exactly_frames_that_are_alike_too(frames, area):
     frames[0, 3, 5] = (1, 2, 255)
