@@ -17,7 +17,7 @@ overfit: $(VENV)/.installed-model ## learn four clips with both stages, generate
 	$(BIN)/python jobs/overfit.py --config jobs/configs/overfit.yaml
 
 serve: $(VENV)/.installed-model $(if $(filter $(DEMO_MODEL),$(MODEL)),$(DEMO_MODEL)/model_index.json) ## the service and its page at http://127.0.0.1:8000
-	$(BIN)/serve run serve.app:app model=$(MODEL)
+	$(BIN)/python -m serve model=$(MODEL)
 
 $(DEMO_MODEL)/model_index.json:
 	$(MAKE) demo

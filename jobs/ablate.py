@@ -7,7 +7,7 @@ A run that is there already is not repeated, so the seeds may be shared out amon
 
 from __future__ import annotations
 
-from jobs.interrupts import run_job
+from pipelines.interrupts import run_job
 
 # isort: split
 

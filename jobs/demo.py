@@ -7,7 +7,7 @@ Each job runs as a person would run it, from the checkout's folder, below its co
 
 from __future__ import annotations
 
-from jobs.interrupts import Interrupted, run_job
+from pipelines.interrupts import Interrupted, run_job
 
 # isort: split
 

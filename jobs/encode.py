@@ -5,7 +5,7 @@ python jobs/encode.py --data URL --model tiny
 
 from __future__ import annotations
 
-from jobs.interrupts import run_job
+from pipelines.interrupts import run_job
 
 # isort: split
 

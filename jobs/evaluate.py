@@ -7,7 +7,7 @@ python jobs/evaluate.py export --data DATASET --output BENCHMARK
 
 from __future__ import annotations
 
-from jobs.interrupts import run_job
+from pipelines.interrupts import run_job
 
 # isort: split
 

@@ -5,7 +5,7 @@ python jobs/overfit.py --data out/sample64 --output out/overfit --clips '["lift_
 
 from __future__ import annotations
 
-from jobs.interrupts import run_job
+from pipelines.interrupts import run_job
 
 # isort: split
 

@@ -5,7 +5,7 @@ python jobs/preprocess.py --source folder --videos URL --output URL
 
 from __future__ import annotations
 
-from jobs.interrupts import run_job
+from pipelines.interrupts import run_job
 
 # isort: split
 

@@ -5,7 +5,7 @@ python jobs/train.py --config jobs/configs/tiny.yaml --data URL --output URL
 
 from __future__ import annotations
 
-from jobs.interrupts import run_job
+from pipelines.interrupts import run_job
 
 # isort: split
 

@@ -18,8 +18,11 @@ OOM_RETRIES = "2"
 """Times that Ray starts a task again that it killed for memory; its own default has no bound."""
 
 
-def join_cluster() -> None:
+def join_cluster(log_to_driver: bool = False) -> None:
     """Start or join; nothing happens where that is done.
+
+    Args:
+        log_to_driver: whether the console shows what workers print.
 
     Raises:
         JobError: if that fails, in one line that says what to do.
@@ -31,7 +34,7 @@ def join_cluster() -> None:
         return
     terminated = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(logging_level=logging.ERROR, log_to_driver=log_to_driver)
     except Exception as error:  # of its own kinds, and of the sockets and processes below it
         ray.shutdown()
         raise JobError(_explain(error)) from error

@@ -1,6 +1,6 @@
 """The service: gateways take requests, the dispatcher sends them on, replicas hold the model.
 
-serve run serve.app:app model=RUN/model          (key=value for each key of `ServeSettings`)
+python -m serve model=RUN/model          (key=value for each key of `ServeSettings`)
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ def _listed(value: Any) -> Any:
 
 
 class ServeSettings(BaseModel):
-    """`serve run serve.app:app key=value ...`, or `args:` of a `serve deploy` config."""
+    """`python -m serve key=value ...`, or `args:` of a `serve deploy` config."""
 
     model_config = ConfigDict(extra="forbid", protected_namespaces=())
 

@@ -24,7 +24,6 @@ from handi_model.device import peak_memory_gb, reset_peak_memory, usable_device
 from handi_model.hands import Detection, HandDetector, regions_from_joints
 from handi_model.hands.model_files import ModelFileError, hand_landmarker_task
 from jobs.benchmarks.measuring import machine, short, timed
-from pipelines.places import LocalPath
 from pipelines.rendered import CLIPS
 
 STRIDE = 5
@@ -49,7 +48,7 @@ class Settings(BaseModel):
     )
     compile: bool = Field(True, description="Measure compiled networks too.")
     mediapipe: bool = Field(True, description="Measure MediaPipe too, where it is installed.")
-    hand_model: LocalPath | None = Field(None, description="Path of hand_landmarker.task.")
+    hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
     repeats: int = Field(3, ge=1, description="Timed passes of a row; their median counts.")
     warm_up: int = Field(1, ge=0, description="Passes before the clock starts; they compile.")
     threads: int | None = Field(None, ge=1, description="Threads of torch on the processor.")

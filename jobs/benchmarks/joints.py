@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from handi_model.hands.model_files import hand_landmarker_task
 from pipelines.annotate import find_hands
 from pipelines.hands import HandTracker
-from pipelines.places import LocalPath
 from pipelines.records import Clip
 from pipelines.rendered import CLIPS, true_joints
 from pipelines.video import DecodedClip, decode_clips
@@ -21,7 +20,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    hand_model: LocalPath | None = Field(None, description="Path of hand_landmarker.task.")
+    hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
     result: str | None = Field(None, description="JSON file to write the figures to.")
 
 

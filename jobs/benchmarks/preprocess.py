@@ -20,7 +20,6 @@ from handi_model.masks import hand_hull_mask, union_mask
 from jobs.cli import stop
 from pipelines.annotations import AnnotationsError, folder
 from pipelines.hands import detect_hands, load_landmarker
-from pipelines.places import LocalPath
 from pipelines.preprocess import run, start_ray
 from pipelines.records import Clip
 from pipelines.settings import PreprocessSettings
@@ -36,7 +35,7 @@ class Settings(BaseModel):
     clip_s: float = Field(2.0, gt=0, description="Length of a stretch, seconds.")
     frames: int = Field(16, ge=2, description="Frames per clip.")
     resolution: int = Field(256, ge=32, description="Side of a stored frame, pixels.")
-    hand_model: LocalPath | None = Field(None, description="Path of hand_landmarker.task.")
+    hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
     result: str | None = Field(None, description="JSON file to write the figures to.")
 
 

@@ -31,7 +31,6 @@ from handi_model.trainer import DDP_OPTIONS, Trainer, pass_seed
 from handi_model.training import LossSettings, Networks
 from jobs.benchmarks.measuring import timed
 from pipelines.frames import Fit
-from pipelines.places import LocalPath
 from pipelines.rendered import CLIPS, true_joints
 
 
@@ -75,7 +74,7 @@ class Settings(BaseModel):
     workers: list[PositiveInt] = Field(
         [1, 2], description="Processes that share a step; on a processor each has one thread."
     )
-    hand_model: LocalPath | None = Field(None, description="Path of hand_landmarker.task.")
+    hand_model: str | None = Field(None, description="Path of hand_landmarker.task.")
     repeats: int = Field(3, ge=1, description="Timed steps of a row; their median counts.")
     warm_up: int = Field(
         1, ge=1, description="Steps before the clock starts; they compile, and show the memory."

@@ -16,7 +16,6 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
 from jobs.experiment import Experiment
-from jobs.interrupts import Interrupted
 from jobs.tracking import without_password
 from jobs.training.checks import Checked
 from jobs.training.failures import TellFailures, of_training
@@ -24,6 +23,7 @@ from jobs.training.records import StopRequest
 from jobs.training.settings import TrainSettings
 from jobs.training.watch import OnValidation, Watch
 from jobs.training.worker import train_worker
+from pipelines.interrupts import Interrupted
 from pipelines.ray_errors import reason
 from pipelines.storage import exists, join, read_bytes, write_bytes
 

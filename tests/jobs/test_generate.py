@@ -80,7 +80,7 @@ def test_a_drawn_mask_bounds_what_moves(job, scene, tmp_path):
     ("changes", "line"),
     [
         ({"model": "/nowhere/model"}, "model: /nowhere/model cannot be loaded"),
-        ({"image": "/nowhere/scene.png"}, "image: /nowhere/scene.png cannot be read"),
+        ({"image": "/nowhere/scene.png"}, "image: file:///nowhere/scene.png cannot be read"),
         ({"image": __file__}, "is not a picture"),
         ({"prompt": " "}, "prompt: ' ' is no instruction"),
         ({"num-frames": 1}, "num_frames: 1 is outside"),

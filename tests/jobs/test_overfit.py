@@ -95,7 +95,7 @@ def test_the_real_clip_has_no_error_and_the_first_frame_repeated_no_gain(data, d
 @pytest.mark.parametrize(
     ("changes", "line"),
     [
-        ({"data": "/nowhere"}, "data: /nowhere holds no clips"),
+        ({"data": "/nowhere"}, "data: file:///nowhere holds no clips"),
         ({"clips": "elsewhere"}, "clips: 'elsewhere' is not in"),
         ({"resolution": 96}, "preprocess with --resolution 96"),
         ({"resolution": 40}, "resolution"),

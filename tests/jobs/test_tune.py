@@ -17,7 +17,8 @@ def test_the_best_weights_stand_in_a_file_that_training_takes(tmp_path):
     path.write_bytes(best_config(settings, Trial(alpha=0.25, eta=2.0, score=0.1, epochs=4)))
     again = load(TrainSettings, "train", ["--config", str(path), "--output", "run"])
     assert (again.losses.alpha, again.losses.eta, again.losses.decoded_frames) == (0.25, 2.0, 2)
-    assert (again.data, again.epochs, again.output) == ("clips", 4, "run")
+    assert again.epochs == 4
+    assert again.data.endswith("/clips") and again.output.endswith("/run")
     assert "output" not in yaml.safe_load(path.read_text())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import threading
 from typing import Any
@@ -101,7 +102,7 @@ def test_the_store_being_away_is_told_and_leaves_no_files(client, services, monk
     assert kept(services) == before
 
 
-@pytest.mark.parametrize("error", [OSError("disk"), TimeoutError(), ConnectionError()])
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "disk"), TimeoutError(), ConnectionError()])
 def test_the_storage_of_clips_being_away_is_told(client, services, monkeypatch, error):
     job = created(client)
     completed(services, job["id"])

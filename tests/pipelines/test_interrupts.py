@@ -13,7 +13,7 @@ REPOSITORY = Path(__file__).parents[2]
 def job(body: str, ending: str = "run_job(main)") -> subprocess.Popen[str]:
     indented = "\n".join(f"    {line}" for line in body.splitlines())
     code = f"""
-from jobs.interrupts import Interrupted, run_job
+from pipelines.interrupts import Interrupted, run_job
 import time
 from pipelines.job_error import JobError
 def main():

@@ -1,0 +1,100 @@
+"""Run the service on this machine, or on the cluster that `RAY_ADDRESS` names, until a signal.
+
+python -m serve model=RUN/model          (key=value for each key of `ServeSettings`, and host, port)
+
+Ctrl-C and SIGTERM drain it: no request is taken any more, clips under way are finished within
+`drain_s`, and what waits stays in the job store for the next start.
+"""
+
+from __future__ import annotations
+
+from pipelines.interrupts import Interrupted, run_job
+
+# isort: split
+
+import sys
+import time
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipelines.job_error import JobError
+from pipelines.mistakes import first_mistake
+
+APPLICATION = "handi"
+
+
+class Address(BaseModel):
+    """Where the service listens."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on.")
+
+
+def main() -> None:
+    pairs = [argument.partition("=") for argument in sys.argv[1:]]
+    if not pairs or not all(equals for _, equals, _ in pairs):
+        print(__doc__, file=sys.stderr)
+        raise SystemExit(2)
+    arguments = {key: value for key, _, value in pairs}
+    try:
+        address = Address.model_validate(arguments)
+    except ValidationError as error:
+        print(f"error: {first_mistake(error, '{}=...')}", file=sys.stderr)
+        raise SystemExit(2) from None
+    run(address, {key: arguments[key] for key in arguments.keys() - Address.model_fields.keys()})
+
+
+def run(address: Address, arguments: dict[str, str]) -> None:
+    """Serve until a signal comes.
+
+    Raises:
+        JobError: if Ray or the service do not start.
+        Interrupted: once the service is drained.
+    """
+    from ray import serve
+
+    from pipelines.cluster import join_cluster
+    from serve.app import app
+    from serve.settings import ServeSettings
+
+    application = app(arguments)
+    join_cluster(log_to_driver=True)
+    try:
+        serve.start(http_options={"host": address.host, "port": address.port})
+        serve.run(application, name=APPLICATION)
+        print(f"http://{address.host}:{address.port}", flush=True)
+        while True:
+            time.sleep(1)
+    except (RuntimeError, OSError) as error:  # a replica that cannot start, a port that is taken
+        raise JobError(f"the service did not start: {str(error).splitlines()[0]}") from error
+    except Interrupted as interrupt:
+        drain_s = ServeSettings.model_validate(arguments).drain_s
+        print(
+            f"draining: no request is taken, clips under way have {drain_s:g} s to end",
+            file=sys.stderr,
+            flush=True,
+        )
+        drained = drain(drain_s)
+        interrupt.outcome = "drained" if drained else f"not drained within {drain_s:g} s (drain_s)"
+        interrupt.outcome += "; jobs that have not ended are kept"
+        raise
+
+
+def drain(seconds: float) -> bool:
+    """Take the application away, which lets each replica end what it runs; whether all have."""
+    from ray import serve
+
+    serve.delete(APPLICATION, _blocking=False)
+    deadline = time.monotonic() + seconds
+    while there := APPLICATION in serve.status().applications:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(0.2)
+    serve.shutdown()
+    return not there
+
+
+if __name__ == "__main__":
+    run_job(main)
