@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from pathlib import Path
 
 import mlflow
 import psutil
@@ -96,6 +98,56 @@ def test_one_mlflow_run_holds_what_a_person_wants_to_see(reference, tmp_path, mo
 
 def test_a_finished_training_says_so_and_stops(reference):
     assert reference.run().startswith("nothing to do: 2 epochs are done")
+
+
+@pytest.mark.slow
+def test_an_interrupted_training_saves_its_last_step_and_goes_on_from_it(training):
+    alone = ("--num-workers", 1, "--epochs", 1, "--checkpoint-every", 100)
+    no_validation = ("--validation.held-out", 0, "--repeats", 3)
+    process = training.start(*alone, *no_validation)
+    training.wait_for_step(1)
+    # The same command once more would share checkpoints and MLflow run.
+    second = training.start(*alone)
+    refusal, _ = second.communicate(timeout=280)
+    assert second.returncode == 2 and "is being written by jobs/train.py" in refusal
+    process.send_signal(signal.SIGTERM)
+    console, _ = process.communicate(timeout=280)
+    assert process.returncode == 143, console[-3000:]
+    assert "Traceback" not in console and "***" not in console
+    last = console.strip().splitlines()[-1]
+    (step,) = checkpoint_steps(join(training.output, "checkpoints"))
+    saved = f"step {step} is saved as a checkpoint; the same command goes on from there"
+    assert last == f"interrupted by SIGTERM: {saved}"
+    client = MlflowClient(tracking_uri=training.store)
+    (run,) = client.search_runs([client.get_experiment_by_name("handi-train").experiment_id])
+    assert run.info.status == "KILLED"
+    assert f", {step} done; 1 workers" in training.run(*alone, *no_validation)
+
+
+@pytest.mark.slow
+def test_an_output_that_refuses_ends_a_training_at_once_with_one_line(training):
+    Path(training.output).mkdir(parents=True)
+    (Path(training.output) / "samples").write_text("a file where the pictures go")
+    process = training.start("--num-workers", 1)
+    console, _ = process.communicate(timeout=280)
+    assert process.returncode == 1
+    (error,) = (line for line in console.splitlines() if line.startswith("error: "))
+    assert training.output in error and "cannot be written" in error
+    assert "replaced" not in console and "Traceback" not in console
+
+
+@pytest.mark.slow
+def test_an_interrupted_search_leaves_no_run_that_seems_to_go_on(training):
+    process = training.start("--samples", 2, "--grace-epochs", 1, job="tune")
+    training.wait_for_step(1)
+    process.send_signal(signal.SIGINT)
+    console, _ = process.communicate(timeout=280)
+    assert process.returncode == 130, console[-3000:]
+    assert console.strip().splitlines()[-1].startswith("interrupted by Ctrl-C: ")
+    assert "Traceback" not in console
+    client = MlflowClient(tracking_uri=training.store)
+    runs = client.search_runs([client.get_experiment_by_name("handi-train").experiment_id])
+    assert len(runs) > 1 and {run.info.status for run in runs} == {"KILLED"}
 
 
 @pytest.mark.slow
