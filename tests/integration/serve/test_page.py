@@ -36,7 +36,7 @@ from tests.integration.serve.browsing import (
     tab_to,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("bring", [choose, drop, paste])

@@ -21,7 +21,7 @@ from tests.integration.serve.browsing import (
     shown_area,
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 
 # Errors in words
