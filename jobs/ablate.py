@@ -7,7 +7,7 @@ A run that is there already is not repeated, so the seeds may be shared out amon
 
 from __future__ import annotations
 
-from pipelines.interrupts import run_job
+from pipelines.running.interrupts import run_job
 
 # isort: split
 
@@ -23,7 +23,7 @@ from jobs.fit_report import as_json, generate, mean_of, measure, picture
 from jobs.learning import Bench, LearningSettings, learn, prepare
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
-from pipelines.output_lease import OutputHeld, held_output
+from pipelines.running.output_lease import OutputHeld, held_output
 from pipelines.storage import join, read_bytes, write_bytes
 
 CONDITIONS = ("both", "without L_HR", "without mask")

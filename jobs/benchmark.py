@@ -5,7 +5,7 @@ python jobs/benchmark.py NAME --key value        (--help lists the names, NAME -
 
 from __future__ import annotations
 
-from pipelines.interrupts import run_job
+from pipelines.running.interrupts import run_job
 
 # isort: split
 

@@ -7,7 +7,7 @@ Each job runs as a person would run it, from the checkout's folder, below its co
 
 from __future__ import annotations
 
-from pipelines.interrupts import Interrupted, run_job
+from pipelines.running.interrupts import Interrupted, run_job
 
 # isort: split
 
@@ -23,8 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from jobs.cli import load, stop
 from pipelines.dataset import read_rows
-from pipelines.output_lease import held_output
 from pipelines.records import one_line
+from pipelines.running.output_lease import held_output
 from pipelines.storage import absolute, join, writable, write_bytes
 
 CONFIG = "jobs/configs/demo.yaml"

@@ -5,7 +5,7 @@ python jobs/encode.py --data URL --model tiny
 
 from __future__ import annotations
 
-from pipelines.interrupts import run_job
+from pipelines.running.interrupts import run_job
 
 # isort: split
 
@@ -20,13 +20,13 @@ from handi_model.fingerprint import encoders_fingerprint
 from jobs.cli import load, stop
 from jobs.training.shape import model_shape
 from pipelines.clip_index import ClipIndex, read_clip_index
-from pipelines.cluster import join_cluster, quiet_ray_data
 from pipelines.encode import Open, ToEncode, encode, to_encode
-from pipelines.job_error import JobError
 from pipelines.latents import latents_folder
 from pipelines.models import open_pipeline
-from pipelines.output_lease import held_output
 from pipelines.places import ModelPlace, Url
+from pipelines.running.cluster import join_cluster, quiet_ray_data
+from pipelines.running.job_error import JobError
+from pipelines.running.output_lease import held_output
 from pipelines.storage import join, writable
 
 SHOWN = 20

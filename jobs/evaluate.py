@@ -7,7 +7,7 @@ python jobs/evaluate.py export --data DATASET --output BENCHMARK
 
 from __future__ import annotations
 
-from pipelines.interrupts import run_job
+from pipelines.running.interrupts import run_job
 
 # isort: split
 
@@ -19,8 +19,8 @@ from jobs.tracking import check_uri, tracking_uri
 from pipelines.evaluation.clips import EvaluationSet, read_evaluation_set
 from pipelines.evaluation.plan import Planned, plan
 from pipelines.evaluation.settings import EvaluateSettings
-from pipelines.job_error import JobError
-from pipelines.output_lease import held_output
+from pipelines.running.job_error import JobError
+from pipelines.running.output_lease import held_output
 from pipelines.storage import writable
 
 
@@ -56,7 +56,7 @@ def evaluate(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSet
 
     from handi_model.hands.model_files import ModelFileError
     from jobs.evaluation.run import run
-    from pipelines.ray_errors import reason
+    from pipelines.running.ray_errors import reason
 
     try:
         run(clips, planned, settings)

@@ -5,7 +5,7 @@ python jobs/generate.py --model RUN/model --image scene.jpg --prompt "open drawe
 
 from __future__ import annotations
 
-from pipelines.interrupts import run_job
+from pipelines.running.interrupts import run_job
 
 # isort: split
 

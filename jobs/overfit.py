@@ -5,7 +5,7 @@ python jobs/overfit.py --data out/sample64 --output out/overfit --clips '["lift_
 
 from __future__ import annotations
 
-from pipelines.interrupts import run_job
+from pipelines.running.interrupts import run_job
 
 # isort: split
 
@@ -17,7 +17,7 @@ from jobs.fit_report import as_json, generate, mean_of, measure, picture
 from jobs.learning import Bench, LearningSettings, learn, prepare
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
-from pipelines.output_lease import OutputHeld, held_output
+from pipelines.running.output_lease import OutputHeld, held_output
 from pipelines.storage import join, put_folder, write_bytes
 
 

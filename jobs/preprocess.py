@@ -5,7 +5,7 @@ python jobs/preprocess.py --source folder --videos URL --output URL
 
 from __future__ import annotations
 
-from pipelines.interrupts import run_job
+from pipelines.running.interrupts import run_job
 
 # isort: split
 
@@ -21,7 +21,6 @@ from jobs.cli import load, stop
 from jobs.tracking import check_uri, track_run, tracking_uri
 from pipelines.annotations import Annotations
 from pipelines.clip_table import read_clip_table
-from pipelines.job_error import JobError
 from pipelines.ledger import (
     Ledger,
     begin,
@@ -31,8 +30,9 @@ from pipelines.ledger import (
     read_ledger,
     remove_damaged,
 )
-from pipelines.output_lease import held_output
-from pipelines.refusal import ends_job
+from pipelines.running.job_error import JobError
+from pipelines.running.output_lease import held_output
+from pipelines.running.refusal import ends_job
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import join, read_bytes, writable
 

@@ -5,7 +5,7 @@ python jobs/pretrain_tiny.py --output handi_model/tiny --minutes 15
 
 from __future__ import annotations
 
-from pipelines.interrupts import run_job
+from pipelines.running.interrupts import run_job
 
 # isort: split
 

@@ -5,7 +5,7 @@ python jobs/train.py --config jobs/configs/tiny.yaml --data URL --output URL
 
 from __future__ import annotations
 
-from pipelines.interrupts import run_job
+from pipelines.running.interrupts import run_job
 
 # isort: split
 
@@ -19,9 +19,9 @@ from jobs.training.checks import Checked, check, check_cluster
 from jobs.training.finish import finished, model_url
 from jobs.training.launch import run, start_experiment
 from jobs.training.settings import TrainSettings
-from pipelines.cluster import join_cluster
-from pipelines.job_error import JobError
-from pipelines.output_lease import held_output
+from pipelines.running.cluster import join_cluster
+from pipelines.running.job_error import JobError
+from pipelines.running.output_lease import held_output
 from pipelines.storage import fetch_folder
 
 

@@ -5,7 +5,7 @@ python jobs/tune.py --config jobs/configs/tiny.yaml --data URL --output URL --sa
 
 from __future__ import annotations
 
-from pipelines.interrupts import run_job
+from pipelines.running.interrupts import run_job
 
 # isort: split
 
@@ -23,9 +23,9 @@ from jobs.mlflow_run import end_nested_runs
 from jobs.training.checks import Checked, check, check_cluster
 from jobs.training.settings import TrainSettings
 from jobs.training.trials import Trial, run_trials
-from pipelines.cluster import join_cluster
-from pipelines.output_lease import held_output
-from pipelines.refusal import ends_job
+from pipelines.running.cluster import join_cluster
+from pipelines.running.output_lease import held_output
+from pipelines.running.refusal import ends_job
 from pipelines.storage import join, write_bytes
 
 WAIT_S = 30

@@ -21,7 +21,6 @@ from handi_model.pipeline import HandiPipeline
 from pipelines.clip_content import CONTENT
 from pipelines.clip_index import ClipIndex
 from pipelines.clip_rows import load_clip, reference
-from pipelines.job_error import JobError
 from pipelines.latents import (
     as_bytes,
     latents_folder,
@@ -29,13 +28,14 @@ from pipelines.latents import (
     write_clip_latents,
     write_texts,
 )
-from pipelines.lost_rows import NO_RETRIES, LostRows, died, pool, tolerate_losses
-from pipelines.ray_errors import reason
 from pipelines.records import one_line
-from pipelines.refusal import cannot_write
-from pipelines.shards import Shards, WriteError, stream
+from pipelines.running.job_error import JobError
+from pipelines.running.lost_rows import NO_RETRIES, LostRows, died, pool, tolerate_losses
+from pipelines.running.ray_errors import reason
+from pipelines.running.refusal import cannot_write
+from pipelines.running.shards import Shards, WriteError, stream
+from pipelines.running.workers import place_workers
 from pipelines.storage import remove
-from pipelines.workers import place_workers
 
 ROWS_PER_FILE = 64
 

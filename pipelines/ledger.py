@@ -17,7 +17,7 @@ import pyarrow as pa
 from handi_model.damage import DamagedFile
 from pipelines.dataset import read_columns, read_whole_files, write_table
 from pipelines.records import ANNOTATIONS, OUTCOMES, SCHEMA_VERSION, one_line
-from pipelines.refusal import ends_job
+from pipelines.running.refusal import ends_job
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import exists, join, read_bytes, remove, write_bytes
 

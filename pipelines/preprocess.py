@@ -14,16 +14,16 @@ from ray.data.exceptions import ExecutionTimeoutError
 from ray.exceptions import RayError
 from tqdm import tqdm
 
-from pipelines.cluster import join_cluster, quiet_ray_data
 from pipelines.dataset import write_table
-from pipelines.job_error import JobError
 from pipelines.ledger import read_ledger
-from pipelines.lost_rows import NO_RETRIES, TRIES, LostRows, died, pool, tolerate_losses
-from pipelines.ray_errors import reason
 from pipelines.records import FAILED, Clip, Problem
-from pipelines.refusal import cannot_write, ends_job
+from pipelines.running.cluster import join_cluster, quiet_ray_data
+from pipelines.running.job_error import JobError
+from pipelines.running.lost_rows import NO_RETRIES, TRIES, LostRows, died, pool, tolerate_losses
+from pipelines.running.ray_errors import reason
+from pipelines.running.refusal import cannot_write, ends_job
+from pipelines.running.shards import Shards, WriteError, stream
 from pipelines.settings import PreprocessSettings
-from pipelines.shards import Shards, WriteError, stream
 from pipelines.stages import STAGES, AnnotateClip, by_video, decode_video, write_shard
 from pipelines.storage import join
 

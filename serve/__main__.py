@@ -8,7 +8,7 @@ Ctrl-C and SIGTERM drain it: no request is taken any more, clips under way are f
 
 from __future__ import annotations
 
-from pipelines.interrupts import Interrupted, run_job
+from pipelines.running.interrupts import Interrupted, run_job
 
 # isort: split
 
@@ -17,8 +17,8 @@ import time
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipelines.job_error import JobError
 from pipelines.mistakes import first_mistake
+from pipelines.running.job_error import JobError
 
 APPLICATION = "handi"
 
@@ -55,7 +55,7 @@ def run(address: Address, arguments: dict[str, str]) -> None:
     """
     from ray import serve
 
-    from pipelines.cluster import join_cluster
+    from pipelines.running.cluster import join_cluster
     from serve.app import app
     from serve.settings import ServeSettings
 

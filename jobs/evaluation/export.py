@@ -27,10 +27,10 @@ from pipelines.clip_rows import load_clip, reference
 from pipelines.evaluation.clips import EvaluationSet, read_evaluation_set
 from pipelines.evaluation.protocol import protocol_text
 from pipelines.evaluation.seen_hands import hand_tracker, seen_hands
-from pipelines.output_lease import held_output
 from pipelines.places import LocalPath, Url
 from pipelines.records import one_line
-from pipelines.refusal import cannot_write
+from pipelines.running.output_lease import held_output
+from pipelines.running.refusal import cannot_write
 from pipelines.storage import (
     exists,
     find,

@@ -10,7 +10,6 @@ from jobs.evaluation.page import write_page
 from jobs.evaluation.result import Result, measured
 from jobs.evaluation.tables import as_csv, markdown
 from jobs.experiment import Experiment
-from pipelines.cluster import join_cluster, quiet_ray_data
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.generate import generate
 from pipelines.evaluation.networks import Origins, find_networks
@@ -18,11 +17,12 @@ from pipelines.evaluation.plan import Planned, ToScore
 from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.score import score
 from pipelines.evaluation.settings import EvaluateSettings
-from pipelines.job_error import JobError
-from pipelines.lost_rows import LostRows, died, tolerate_losses
 from pipelines.patience import patient
-from pipelines.ray_errors import reason
-from pipelines.refusal import ends_job
+from pipelines.running.cluster import join_cluster, quiet_ray_data
+from pipelines.running.job_error import JobError
+from pipelines.running.lost_rows import LostRows, died, tolerate_losses
+from pipelines.running.ray_errors import reason
+from pipelines.running.refusal import ends_job
 from pipelines.storage import join, write_bytes
 
 NO_PROGRESS_S = -1

@@ -10,7 +10,7 @@ from ray.train.v2.api.callback import UserCallback
 from ray.util.queue import Queue
 
 from jobs.training.records import Note
-from pipelines.ray_errors import reason
+from pipelines.running.ray_errors import reason
 
 
 def of_workers(failures: Mapping[int, BaseException]) -> str:

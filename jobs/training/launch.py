@@ -23,8 +23,8 @@ from jobs.training.records import StopRequest
 from jobs.training.settings import TrainSettings
 from jobs.training.watch import OnValidation, Watch
 from jobs.training.worker import train_worker
-from pipelines.interrupts import Interrupted
-from pipelines.ray_errors import reason
+from pipelines.running.interrupts import Interrupted
+from pipelines.running.ray_errors import reason
 from pipelines.storage import exists, join, read_bytes, write_bytes
 
 RUN_FILE = "mlflow.json"

@@ -15,7 +15,7 @@ from ray.tune.schedulers import ASHAScheduler
 from jobs.training.checks import check, check_cluster
 from jobs.training.launch import run, start_experiment
 from jobs.training.settings import TrainSettings
-from pipelines.job_error import JobError
+from pipelines.running.job_error import JobError
 from pipelines.storage import join
 
 TRIAL = {"CPU": 0.01}

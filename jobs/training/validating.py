@@ -9,7 +9,7 @@ from jobs.training.work import Work
 from jobs.validation import Tally, ValidatedClip, validate
 from pipelines.clip_rows import clips_of
 from pipelines.patience import patient
-from pipelines.refusal import refusals
+from pipelines.running.refusal import refusals
 from pipelines.storage import join, write_bytes
 
 

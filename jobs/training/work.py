@@ -34,7 +34,7 @@ from pipelines.models import open_pipeline
 from pipelines.notices import take_notices
 from pipelines.patience import patient
 from pipelines.prior import read_prior
-from pipelines.refusal import refusals
+from pipelines.running.refusal import refusals
 from pipelines.storage import fetch_folder, join
 
 

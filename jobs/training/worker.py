@@ -27,10 +27,10 @@ from jobs.training.settings import TrainSettings
 from jobs.training.validating import validate_together
 from jobs.training.work import Work, set_up
 from pipelines.batches import batch_of
-from pipelines.cluster import quiet_ray_data
 from pipelines.epoch_stream import Pass, close_stream, epoch_streams, passes
 from pipelines.records import one_line
-from pipelines.refusal import OutputRefused, refusals
+from pipelines.running.cluster import quiet_ray_data
+from pipelines.running.refusal import OutputRefused, refusals
 
 
 def train_worker(config: dict[str, Any]) -> None:

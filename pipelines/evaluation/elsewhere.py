@@ -16,10 +16,10 @@ from pipelines.evaluation.made_files import SUFFIX, read_made
 from pipelines.frames import Fit, FitMode, decode_jpeg, decode_mask
 from pipelines.records import one_line
 from pipelines.storage import absolute, exists, find, read_bytes
-from pipelines.video import END_TOLERANCE_S
-from pipelines.video_colour import to_rgb, working_size
-from pipelines.video_errors import explain
-from pipelines.video_source import opened
+from pipelines.video.clips import END_TOLERANCE_S
+from pipelines.video.colour import to_rgb, working_size
+from pipelines.video.errors import explain
+from pipelines.video.source import opened
 
 VIDEOS = (".mp4", ".webm", ".mov", ".mkv", ".avi", ".gif")
 PICTURES = (".png", ".jpg", ".jpeg")

@@ -19,11 +19,11 @@ from pipelines.evaluation.made_files import Cost, write_made
 from pipelines.evaluation.networks import one_thread
 from pipelines.evaluation.plan import ON_OUR_PIPELINE, Planned
 from pipelines.evaluation.settings import EvaluateSettings
-from pipelines.lost_rows import NO_RETRIES, pool
 from pipelines.models import load_pipeline
 from pipelines.records import one_line
-from pipelines.refusal import OutputRefused, cannot_write
-from pipelines.workers import place_workers
+from pipelines.running.lost_rows import NO_RETRIES, pool
+from pipelines.running.refusal import OutputRefused, cannot_write
+from pipelines.running.workers import place_workers
 
 
 class Generator:
@@ -83,7 +83,7 @@ def generate(
 
     Args:
         wanted: numbers of the clips to make.
-        alone: whether each worker holds one clip at a time, see `pipelines/lost_rows.py`.
+        alone: whether each worker holds one clip at a time, see `pipelines/running/lost_rows.py`.
 
     Raises:
         JobError: if the storage refuses what is made.

@@ -16,7 +16,7 @@ from handi_model.baselines.method import Made
 from pipelines.clip_files import encode_mp4
 from pipelines.patience import patient
 from pipelines.records import one_line
-from pipelines.refusal import OutputRefused
+from pipelines.running.refusal import OutputRefused
 from pipelines.storage import join, read_bytes, write_bytes
 
 SUFFIX, COST_SUFFIX = ".npz", ".json"

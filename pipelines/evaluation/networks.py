@@ -24,7 +24,7 @@ from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.seen_hands import CONFIDENCE
 from pipelines.evaluation.settings import EvaluateSettings
 from pipelines.records import one_line
-from pipelines.workers import one_worker
+from pipelines.running.workers import one_worker
 
 BACKBONES: dict[str, Callable[..., Any]] = {
     "inception": InceptionFeatures.load,

@@ -29,10 +29,10 @@ from pipelines.evaluation.seen_hands import hand_tracker
 from pipelines.evaluation.settings import EvaluateSettings
 from pipelines.evaluation.views import OncePerFrame, View, view
 from pipelines.frames import FitMode
-from pipelines.lost_rows import NO_RETRIES, pool
 from pipelines.records import one_line
-from pipelines.refusal import OutputRefused, cannot_write
-from pipelines.workers import place_workers
+from pipelines.running.lost_rows import NO_RETRIES, pool
+from pipelines.running.refusal import OutputRefused, cannot_write
+from pipelines.running.workers import place_workers
 
 OF_MANY = ("inception", "i3d")
 """Networks whose features are compared over all clips, not clip by clip."""

@@ -28,11 +28,11 @@ from pipelines.evaluation.networks import Origins
 from pipelines.evaluation.plan import Planned, ToScore
 from pipelines.evaluation.settings import EvaluateSettings, MethodSettings
 from pipelines.ledger import read_ledger
-from pipelines.lost_rows import LostRows, tolerate_losses
 from pipelines.parquet_rows import Place
 from pipelines.records import Clip, Outcome
+from pipelines.running.lost_rows import LostRows, tolerate_losses
+from pipelines.running.shards import Shards, WriteError, stream
 from pipelines.settings import PreprocessSettings
-from pipelines.shards import Shards, WriteError, stream
 from pipelines.storage import join
 
 IDS = ["a", "b", "c", "d"]

@@ -12,8 +12,8 @@ from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.networks import Origins
 from pipelines.evaluation.plan import plan
 from pipelines.evaluation.settings import EvaluateSettings
-from pipelines.job_error import JobError
 from pipelines.parquet_rows import Place
+from pipelines.running.job_error import JobError
 
 IDS = ["a", "b", "c"]
 

@@ -1,5 +1,5 @@
 from jobs.training.failures import of_workers
-from pipelines.ray_errors import reason
+from pipelines.running.ray_errors import reason
 
 
 def test_of_a_workers_own_error_the_last_line_is_told_and_of_its_death_the_first():

@@ -9,7 +9,6 @@ import pytest
 
 from pipelines import preprocess, stages
 from pipelines.dataset import read_columns
-from pipelines.job_error import JobError
 from pipelines.ledger import (
     OutputError,
     begin,
@@ -20,8 +19,9 @@ from pipelines.ledger import (
 )
 from pipelines.records import Clip, Outcome, Problem
 from pipelines.report import write_report
+from pipelines.running.job_error import JobError
+from pipelines.running.shards import WriteError
 from pipelines.settings import PreprocessSettings
-from pipelines.shards import WriteError
 from pipelines.stages import OUTCOME_COLUMNS, by_video, decode_video, length_filter, write_shard
 from pipelines.storage import find, join, read_bytes, write_bytes
 from pipelines.summary import summarize, write_summary

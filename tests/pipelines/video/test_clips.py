@@ -6,7 +6,7 @@ import pytest
 
 from pipelines.records import Clip
 from pipelines.video import DecodedClip, decode_clips
-from pipelines.video_frames import FrameReader
+from pipelines.video.frames import FrameReader
 from tests.videos import frame_number, numbered_frame, numbered_video, write_video
 
 

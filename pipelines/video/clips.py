@@ -17,11 +17,11 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from pipelines.records import Clip, Problem
-from pipelines.video_colour import to_rgb, working_size
-from pipelines.video_errors import TRANSIENT, VideoError, explain
-from pipelines.video_frames import CLOCK_S, FrameReader
-from pipelines.video_source import opened
-from pipelines.video_structure import is_cut_off
+from pipelines.video.colour import to_rgb, working_size
+from pipelines.video.errors import TRANSIENT, VideoError, explain
+from pipelines.video.frames import CLOCK_S, FrameReader
+from pipelines.video.source import opened
+from pipelines.video.structure import is_cut_off
 
 END_TOLERANCE_S = 0.25
 """How far an annotation may reach past the last frame, or before the first: annotators round."""
@@ -58,7 +58,7 @@ def decode_clips(
         short_side: frames are shrunk so that their short side is at most this many pixels.
 
     Every clip comes out exactly once. Nothing is raised for a bad video. Seconds count from the
-    container's start, as players count (see `video_frames`). A clip of which all samples are one
+    container's start, as players count (see `video.frames`). A clip of which all samples are one
     frame is a problem: a still picture shows no action.
     """
     waiting = deque(sorted(clips, key=lambda clip: (clip.start_s, clip.clip_id)))

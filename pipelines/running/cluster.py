@@ -11,8 +11,8 @@ import warnings
 import ray
 from ray.data import DataContext
 
-from pipelines.job_error import JobError
 from pipelines.records import one_line
+from pipelines.running.job_error import JobError
 
 OOM_RETRIES = "2"
 """Times that Ray starts a task again that it killed for memory; its own default has no bound."""

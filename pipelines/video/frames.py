@@ -22,7 +22,7 @@ from av.packet import Packet
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from pipelines.video_errors import VideoError
+from pipelines.video.errors import VideoError
 
 SEEK_MARGINS_S = (0.5, 2.0, 8.0, 32.0, 128.0)
 """Seek this much early: containers index by decoding time, which runs ahead of display time. Those

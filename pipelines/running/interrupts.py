@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from types import FrameType, TracebackType
 
-from pipelines.job_error import JobError
+from pipelines.running.job_error import JobError
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 KEPT = "what is finished is kept"

@@ -1,7 +1,7 @@
 import pytest
 
-from pipelines import workers
-from pipelines.workers import Workers, one_worker, place_workers
+from pipelines.running import workers
+from pipelines.running.workers import Workers, one_worker, place_workers
 
 
 @pytest.fixture

@@ -11,14 +11,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipelines import output_lease
-from pipelines.output_lease import OutputHeld, held_output
+from pipelines.running import output_lease
+from pipelines.running.output_lease import OutputHeld, held_output
 from pipelines.storage import join, remove, write_bytes
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 HOLD = """
 import sys, time
-from pipelines.output_lease import OutputHeld, held_output
+from pipelines.running.output_lease import OutputHeld, held_output
 try:
     with held_output(sys.argv[1], "jobs/train.py"):
         print("held", flush=True)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from pipelines.video import DecodedClip
-from tests.pipelines.test_video import clip, decode
+from tests.pipelines.video.test_clips import clip, decode
 
 WEIGHTS = {"bt601": (0.299, 0.114), "bt709": (0.2126, 0.0722), "bt2020": (0.2627, 0.0593)}
 """Of red and blue in luma: ITU-R BT.601-7, BT.709-6 and BT.2020-2 (non-constant luminance)."""

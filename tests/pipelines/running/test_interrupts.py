@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-REPOSITORY = Path(__file__).parents[2]
+REPOSITORY = Path(__file__).parents[3]
 
 
 def job(body: str, ending: str = "run_job(main)") -> subprocess.Popen[str]:
     indented = "\n".join(f"    {line}" for line in body.splitlines())
     code = f"""
-from pipelines.interrupts import Interrupted, run_job
+from pipelines.running.interrupts import Interrupted, run_job
 import time
-from pipelines.job_error import JobError
+from pipelines.running.job_error import JobError
 def main():
 {indented}
 {ending}

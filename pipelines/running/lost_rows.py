@@ -14,8 +14,8 @@ from collections import Counter
 from ray.data import ActorPoolStrategy, DataContext
 from ray.exceptions import OutOfDiskError, RayTaskError
 
-from pipelines.ray_errors import reason
 from pipelines.records import one_line
+from pipelines.running.ray_errors import reason
 
 TRIES = 2
 """Of a row: among the others, then alone."""

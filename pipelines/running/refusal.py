@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from pipelines.job_error import JobError
 from pipelines.patience import is_away
 from pipelines.records import one_line
+from pipelines.running.job_error import JobError
 
 
 class OutputRefused(RuntimeError):

@@ -13,7 +13,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from fsspec.core import url_to_fs
 
 from pipelines.records import Clip, Problem, one_line
-from pipelines.video_structure import is_container, is_cut_off
+from pipelines.video.structure import is_container, is_cut_off
 
 TRANSIENT = ("Unreachable",)
 """Error types that a second try may cure."""

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines.video import DecodedClip
-from tests.pipelines.test_video import clip, decode, decoded_times, numbers
+from tests.pipelines.video.test_clips import clip, decode, decoded_times, numbers
 from tests.videos import numbered_frame, numbered_video, remuxed, write_video
 
 FPS, COUNT = 25, 300

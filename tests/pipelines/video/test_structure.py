@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipelines.video_structure import is_container, is_cut_off
+from pipelines.video.structure import is_container, is_cut_off
 from tests.videos import numbered_video, write_video
 
 CODECS = {"webm": "libvpx-vp9", "avi": "mpeg4", "mpg": "mpeg2video", "wmv": "wmv2"}
