@@ -16,7 +16,8 @@ from tqdm import tqdm
 
 from pipelines.dataset import write_table
 from pipelines.ledger import read_ledger
-from pipelines.records import FAILED, Clip, Problem
+from pipelines.parquet_rows import open_parquet
+from pipelines.records import ANNOTATIONS, FAILED, Clip, Problem
 from pipelines.running.cluster import join_cluster, quiet_ray_data
 from pipelines.running.job_error import JobError
 from pipelines.running.lost_rows import NO_RETRIES, TRIES, LostRows, died, pool, tolerate_losses
@@ -25,7 +26,7 @@ from pipelines.running.refusal import cannot_write, ends_job
 from pipelines.running.shards import Shards, WriteError, stream
 from pipelines.settings import PreprocessSettings
 from pipelines.stages import STAGES, AnnotateClip, by_video, decode_video, write_shard
-from pipelines.storage import join
+from pipelines.storage import find, join, remove
 
 MAX_VIDEO_TASKS = 2000
 """Blocks that the list of videos is cut into at most: Ray tracks each of them."""
@@ -109,7 +110,7 @@ def run(
     began = time.perf_counter()
     totals = RunTotals()
     earlier_attempts = earlier_attempts or {}
-    record_problems(problems, settings.output)
+    replace_malformed(problems, settings.output)
     write = partial(write_shard, output=settings.output, earlier_attempts=earlier_attempts)
     with LostRows() as lost:
         for alone in (False, True):
@@ -134,6 +135,21 @@ def run(
     totals.outcomes["errors"] += len(missing)
     totals.seconds = time.perf_counter() - began
     return totals
+
+
+def replace_malformed(rows: list[Problem], output: str) -> None:
+    """Record the malformed rows of the annotations in place of those of an earlier run.
+
+    Raises:
+        JobError: if the storage refuses.
+    """
+    with ends_job(output):
+        for url in find(join(output, "errors"), ".parquet"):
+            with open_parquet(url) as file:
+                stages = set(file.read(["stage"])["stage"].to_pylist())
+            if stages == {ANNOTATIONS}:
+                remove(url)
+    record_problems(rows, output)
 
 
 def record_problems(problems: list[Problem], output: str) -> None:

@@ -54,6 +54,7 @@ def run(address: Address, arguments: dict[str, str]) -> None:
         Interrupted: once the service is drained.
     """
     from ray import serve
+    from ray.serve.schema import LoggingConfig
 
     from pipelines.running.cluster import join_cluster
     from serve.app import app
@@ -62,7 +63,9 @@ def run(address: Address, arguments: dict[str, str]) -> None:
     application = app(arguments)
     join_cluster(log_to_driver=True)
     try:
-        serve.start(http_options={"host": address.host, "port": address.port})
+        quiet = LoggingConfig(log_level="WARNING")
+        http = {"host": address.host, "port": address.port}
+        serve.start(http_options=http, logging_config=quiet)
         serve.run(application, name=APPLICATION)
         print(f"http://{address.host}:{address.port}", flush=True)
         while True:

@@ -133,6 +133,17 @@ def test_an_output_is_finished_when_its_summary_tells_of_all_its_clips(output):
     assert not is_finished(output, read_ledger(output))
 
 
+def test_rows_that_were_corrected_are_no_longer_malformed(output):
+    at = [Problem(f"a.csv:{n}", "", "annotations", "MalformedRow", "start_s") for n in (3, 4)]
+    write_shard(batch(failed(1)), output, {})
+    preprocess.replace_malformed(at, output)
+    preprocess.replace_malformed(at, output)
+    assert read_ledger(output).malformed == {"a.csv:3", "a.csv:4"}
+    preprocess.replace_malformed(at[1:], output)
+    assert read_ledger(output).malformed == {"a.csv:4"}
+    assert read_ledger(output).count()["errors"] == 1
+
+
 def test_what_no_stage_expects_is_the_clips_outcome_with_its_type_and_message(output, monkeypatch):
     def decode_clips(uri, clips, frames, side):
         yield clips[0], Problem("c0", uri, "decode", "MissingVideo", "no such video")

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+
 import pytest
 import requests
 
 from jobs.benchmarks.service import Service
+from tests.integration.conftest import REPOSITORY, free_port
 from tests.integration.serve.clients import (
     accepted,
     all_completed,
@@ -14,9 +23,16 @@ from tests.integration.serve.clients import (
     seen,
     until,
 )
-from tests.integration.serve.serving import running
+from tests.integration.serve.serving import running, save_tiny
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@dataclass(frozen=True)
+class At:
+    """A service that something else has started."""
+
+    url: str
 
 
 def healthy(service: Service) -> bool:
@@ -63,3 +79,43 @@ def test_a_job_over_which_every_replica_dies_fails_and_says_so(tmp_path):
         assert error["code"] == "interrupted" and "interrupted 2 times" in error["message"]
         other = accepted(service)
         until(all_completed(service, [other]))
+
+
+def test_a_service_that_is_terminated_ends_what_it_runs_and_says_so_in_one_line(tmp_path):
+    port = free_port()
+    arguments = {
+        "model": str(save_tiny(tmp_path / "model")),
+        "port": str(port),
+        "store": f"sqlite:///{tmp_path}/jobs.db",
+        "results": str(tmp_path / "results"),
+        "num_gpus": "0",
+    }
+    with tempfile.TemporaryDirectory(prefix="ray") as ray, open(tmp_path / "log", "wb") as log:
+        process = subprocess.Popen(
+            [
+                sys.executable,
+                "-m",
+                "serve",
+                *(f"{key}={value}" for key, value in arguments.items()),
+            ],
+            cwd=REPOSITORY,
+            env={**os.environ, "RAY_ADDRESS": "local", "RAY_TMPDIR": ray},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            until(lambda: f"http://127.0.0.1:{port}" in (tmp_path / "log").read_text())
+            job = accepted(At(f"http://127.0.0.1:{port}"), steps=40)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=300) == 143
+        finally:
+            process.kill()
+    lines = (tmp_path / "log").read_text().strip().splitlines()
+    assert lines[-1].startswith("interrupted by SIGTERM: drained; ")
+    assert not [line for line in lines if "Traceback" in line or "***" in line]
+    with sqlite3.connect(tmp_path / "jobs.db") as store:
+        ((status,),) = store.execute(
+            "SELECT status FROM handi_video_jobs WHERE id = ?", (job,)
+        ).fetchall()
+    assert status == "completed"
