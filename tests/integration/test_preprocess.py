@@ -123,7 +123,7 @@ def test_killed_half_way_and_run_again_gives_the_rows_of_an_uninterrupted_run(
     videos.mkdir()
     for copy in range(COPIES):
         for name in SAMPLE:
-            (videos / f"{name}_copy_{copy}.mp4").symlink_to(CLIPS / f"{name}.mp4")
+            shutil.copy(CLIPS / f"{name}.mp4", videos / f"{name}_copy_{copy}.mp4")
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     # One worker: many would end with all clips at once, and none would be left to kill it over.
     arguments = ["--videos", videos, "--rows-per-file", 2, "--frames", 4, "--hand-workers", 1]
@@ -269,7 +269,10 @@ def test_submitted_to_a_cluster_that_was_started_for_it(hand_model, tmp_path):
 
 @pytest.mark.skipif("HANDI_TEST_CLIPS" not in os.environ, reason="HANDI_TEST_CLIPS is not set")
 def test_hands_are_found_on_real_clips_as_often_as_mediapipe_itself_finds_them(hand_model):
-    """60 evenly spaced frames of each: at most 0.05 below MediaPipe 0.10.21 at full resolution."""
+    """60 evenly spaced frames of each: at most 0.05 below MediaPipe 0.10.21 at full resolution.
+
+    Tracking leaves out what fits to no hand of the wearer's: little, even of frames so far apart.
+    """
     from pipelines.annotate import find_hands
     from pipelines.hands import HandTracker
     from pipelines.records import Clip
@@ -284,14 +287,16 @@ def test_hands_are_found_on_real_clips_as_often_as_mediapipe_itself_finds_them(h
         "dynhamr_demo3": 0.97,
     }
     tracker = HandTracker(hand_model.read_bytes())
-    rates = {}
+    rates, tracked = {}, {}
     try:
         for name in reference:
             uri = str(Path(os.environ["HANDI_TEST_CLIPS"]) / f"{name}.mp4")
             clip = Clip(name, "folder", "", uri, 0.0, None, "")
             (decoded,) = decode_clips(uri, [clip], 60, 360)
-            rates[name] = find_hands(decoded.frames, tracker, 1).rate
+            rates[name] = float(np.mean([bool(hands) for hands in tracker(decoded.frames)]))
+            tracked[name] = find_hands(decoded.frames, tracker, 1).rate
     finally:
         tracker.close()
     print(rates)
     assert all(rates[name] >= rate - 0.05 for name, rate in reference.items()), rates
+    assert all(tracked[name] >= rate - 0.1 for name, rate in rates.items()), tracked

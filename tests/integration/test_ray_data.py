@@ -91,6 +91,7 @@ def test_a_clip_that_kills_its_annotator_is_tried_twice_and_recorded(tmp_path, m
     assert "died each of 2 times (Actor" in row["message"]
 
 
+@pytest.mark.slow
 def test_a_clip_that_kills_its_encoder_is_tried_twice_and_named(index, tmp_path, monkeypatch):
     class Encode:
         def __init__(self, open_pipeline):
@@ -121,6 +122,7 @@ def evaluated(index) -> tuple[EvaluationSet, EvaluateSettings]:
     return EvaluationSet(index, ["folder"] * len(IDS), [0.0] * len(IDS), "test"), settings
 
 
+@pytest.mark.slow
 def test_a_clip_that_kills_its_generator_costs_the_others_nothing(evaluated, tmp_path, monkeypatch):
     class Generate:
         def __init__(self, planned, settings):
@@ -141,6 +143,7 @@ def test_a_clip_that_kills_its_generator_costs_the_others_nothing(evaluated, tmp
     assert tries(tmp_path)[KILLER] == 2 and tries(tmp_path).keys() == {*IDS}
 
 
+@pytest.mark.slow
 def test_a_clip_that_kills_its_scorer_costs_the_others_nothing(evaluated, tmp_path, monkeypatch):
     class Score:
         def __init__(self, settings, origins, num_frames, fit):
@@ -170,14 +173,14 @@ def slow_rows(count: int, pause_s: float) -> ray.data.Dataset:
         return row
 
     rows = [{"id": number} for number in range(count)]
-    return ray.data.from_items(rows, override_num_blocks=count).map(pause, num_cpus=1)
+    return ray.data.from_items(rows, override_num_blocks=count).map(pause, num_cpus=0.1)
 
 
 def test_rows_are_written_by_the_clock_before_their_shard_is_full():
     shards = Shards(lambda rows: rows["id"].to_pylist(), rows=64, every_s=0.5)
-    events = [(rows, shard) for rows, shard in stream(slow_rows(8, 0.5), shards) if rows or shard]
-    assert sum(rows for rows, _ in events) == 8
-    assert sorted(n for _, written in events for shard in written for n in shard) == [*range(8)]
+    events = [(rows, shard) for rows, shard in stream(slow_rows(6, 0.5), shards) if rows or shard]
+    assert sum(rows for rows, _ in events) == 6
+    assert sorted(n for _, written in events for shard in written for n in shard) == [*range(6)]
     written_before_the_end = [shard for _, written in events[:-1] for shard in written]
     assert written_before_the_end, "the first rows waited for the last ones"
 
