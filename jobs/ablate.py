@@ -2,7 +2,7 @@
 
 python jobs/ablate.py --data out/sample64 --output out/ablation
 
-A run that is there already is not repeated, so the seeds may be shared out among processes.
+A run that is there already is not repeated: an interrupted ablation goes on.
 """
 
 from __future__ import annotations

@@ -70,7 +70,7 @@ def main() -> None:
         stop(str(error))
     fingerprint = encoders_fingerprint(pipe)
     wanted = to_encode(index, fingerprint)
-    if not wanted:
+    if not wanted and not wanted.damaged:
         print(f"nothing to do: all {len(index.clip_ids)} clips are encoded")
     else:
         print(

@@ -55,13 +55,15 @@ def evaluate(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSet
     from ray.exceptions import RayError
 
     from handi_model.hands.model_files import ModelFileError
-    from jobs.evaluation.run import run
+    from jobs.evaluation.run import run, start
     from pipelines.running.ray_errors import reason
 
     try:
-        run(clips, planned, settings)
+        origins = start(clips, settings)
     except (ModelFileError, ValueError) as error:
         stop(str(error))
+    try:
+        run(clips, planned, settings, origins)
     except RayError as error:  # a worker's own error, or its death
         raise JobError(f"evaluate: {reason(error)}; what is done so far stays") from error
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from pipelines.dataset import write_table
 from pipelines.ledger import read_ledger
 from pipelines.parquet_rows import open_parquet
+from pipelines.patience import patient
 from pipelines.records import ANNOTATIONS, FAILED, Clip, Problem
 from pipelines.running.cluster import join_cluster, quiet_ray_data
 from pipelines.running.job_error import JobError
@@ -84,7 +85,7 @@ def graph(
         .map(
             AnnotateClip,  # type: ignore[arg-type]  # Ray builds one an actor
             fn_constructor_args=(settings, detector_name),
-            compute=pool(settings.hand_workers or cpus, alone),
+            compute=pool(min(settings.hand_workers or cpus, len(clips)), alone),
             num_cpus=HANDS_CPUS,
             max_task_retries=NO_RETRIES,
         )
@@ -114,7 +115,7 @@ def run(
     write = partial(write_shard, output=settings.output, earlier_attempts=earlier_attempts)
     with LostRows() as lost:
         for alone in (False, True):
-            done = read_ledger(settings.output)
+            done = patient(read_ledger)(settings.output)
             pending = [clip for clip in clips if clip.clip_id not in done]
             if not pending:
                 break
@@ -126,7 +127,7 @@ def run(
                     f"Ray has no disk space left for clips on their way ({lost.commonest()}); free "
                     "some, or give Ray another folder (RAY_TMPDIR)"
                 )
-    done = read_ledger(settings.output)
+    done = patient(read_ledger)(settings.output)
     missing = [clip for clip in clips if clip.clip_id not in done]
     record_problems(
         [_lost(clip, earlier_attempts, died(lost)) for clip in missing], settings.output
@@ -161,7 +162,7 @@ def record_problems(problems: list[Problem], output: str) -> None:
     if problems:
         table = pa.Table.from_pylist([asdict(problem) for problem in problems], schema=FAILED)
         with ends_job(output):
-            write_table(table.sort_by("clip_id"), join(output, "errors"))
+            patient(write_table)(table.sort_by("clip_id"), join(output, "errors"))
 
 
 def start_ray(settings: PreprocessSettings) -> None:

@@ -168,8 +168,9 @@ def exists(url: str) -> bool:
 def remove(url: str) -> None:
     """Delete a file or a folder with all it holds; nothing happens where there is none."""
     fs, path = url_to_fs(url)
-    if fs.exists(path):
-        fs.rm(path, recursive=True)
+    with suppress(FileNotFoundError):  # another process may be faster
+        if fs.exists(path):
+            fs.rm(path, recursive=True)
 
 
 def fetch_folder(url: str, scratch: Path) -> Path:

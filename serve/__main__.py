@@ -18,6 +18,7 @@ import time
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipelines.mistakes import first_mistake
+from pipelines.records import one_line
 from pipelines.running.job_error import JobError
 
 APPLICATION = "handi"
@@ -62,6 +63,7 @@ def run(address: Address, arguments: dict[str, str]) -> None:
 
     application = app(arguments)
     join_cluster(log_to_driver=True)
+    runs_already = serve_is_running()
     try:
         quiet = LoggingConfig(log_level="WARNING")
         http = {"host": address.host, "port": address.port}
@@ -71,7 +73,8 @@ def run(address: Address, arguments: dict[str, str]) -> None:
         while True:
             time.sleep(1)
     except (RuntimeError, OSError) as error:  # a replica that cannot start, a port that is taken
-        raise JobError(f"the service did not start: {str(error).splitlines()[0]}") from error
+        drain(0, runs_already)
+        raise JobError(f"the service did not start: {one_line(error)}") from error
     except Interrupted as interrupt:
         drain_s = ServeSettings.model_validate(arguments).drain_s
         print(
@@ -79,24 +82,40 @@ def run(address: Address, arguments: dict[str, str]) -> None:
             file=sys.stderr,
             flush=True,
         )
-        drained = drain(drain_s)
+        drained = drain(drain_s, runs_already)
         interrupt.outcome = "drained" if drained else f"not drained within {drain_s:g} s (drain_s)"
         interrupt.outcome += "; jobs that have not ended are kept"
         raise
 
 
-def drain(seconds: float) -> bool:
-    """Take the application away, which lets each replica end what it runs; whether all have."""
+def drain(seconds: float, others: bool) -> bool:
+    """Take the application away, which lets each replica end what it runs; whether all have.
+
+    Args:
+        others: whether Serve itself stays, for the applications that it ran before.
+    """
+    from ray import serve
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        serve.delete(APPLICATION, _blocking=False)
+        deadline = time.monotonic() + seconds
+        while there := APPLICATION in serve.status().applications:
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.2)
+    except RayServeException:  # it did not run yet
+        there = False
+    if not others:
+        serve.shutdown()
+    return not there
+
+
+def serve_is_running() -> bool:
+    """Whether the cluster runs applications on Serve already."""
     from ray import serve
 
-    serve.delete(APPLICATION, _blocking=False)
-    deadline = time.monotonic() + seconds
-    while there := APPLICATION in serve.status().applications:
-        if time.monotonic() > deadline:
-            break
-        time.sleep(0.2)
-    serve.shutdown()
-    return not there
+    return bool(serve.status().applications)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from ray.data import DataContext
 from ray.exceptions import RayError
 from tqdm import tqdm
 
+from handi_model.damage import DamagedFile
 from jobs.evaluation.page import write_page
 from jobs.evaluation.result import Result, measured
 from jobs.evaluation.tables import as_csv, markdown
@@ -13,7 +14,7 @@ from jobs.experiment import Experiment
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.generate import generate
 from pipelines.evaluation.networks import Origins, find_networks
-from pipelines.evaluation.plan import Planned, ToScore
+from pipelines.evaluation.plan import Planned, ToScore, finished
 from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.score import score
 from pipelines.evaluation.settings import EvaluateSettings
@@ -23,31 +24,49 @@ from pipelines.running.job_error import JobError
 from pipelines.running.lost_rows import LostRows, died, tolerate_losses
 from pipelines.running.ray_errors import reason
 from pipelines.running.refusal import ends_job
-from pipelines.storage import join, write_bytes
+from pipelines.storage import join, remove, write_bytes
 
 NO_PROGRESS_S = -1
 """A clip may take hours on a processor; a detector that hangs has a deadline of its own."""
 
 
-def run(clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings) -> None:
-    """Evaluate. What is there already, of an earlier run, is taken.
+def start(clips: EvaluationSet, settings: EvaluateSettings) -> Origins:
+    """Start or join Ray, and look for the networks.
 
     Raises:
         ValueError: over a network's path, or without MediaPipe's model, in one line.
-        JobError: once all else is done, if a method could not make any clip or not all clips were
-            looked at; at once if the output cannot be written.
+        JobError: if Ray does not start.
     """
     join_cluster()
     quiet_ray_data(NO_PROGRESS_S)
     tolerate_losses(DataContext.get_current())
-    origins = find_networks(settings, clips.index.num_frames)
+    return find_networks(settings, clips.index.num_frames)
+
+
+def run(
+    clips: EvaluationSet, planned: list[Planned], settings: EvaluateSettings, origins: Origins
+) -> None:
+    """Evaluate. What is there already, of an earlier run, is taken.
+
+    Raises:
+        JobError: once all else is done, if a method could not make any clip, nothing was measured
+            or measuring broke off; at once if the output cannot be written.
+    """
     for key, why in origins.missing.items():
         print(f"not measured, {key}: {why}")
     scores = join(settings.output, "scores", origins.fingerprint)
     problems = make_all(clips, planned, settings)
     problems += score_all(clips, planned, scores, settings, origins)
-    result = measured(clips, planned, scores, settings, origins, problems)
+    try:
+        result = measured(clips, planned, scores, settings, origins, problems)
+    except DamagedFile as error:
+        remove(error.url)
+        raise JobError(
+            f"{error.url} was damaged: {error.why}; run the same command again"
+        ) from error
     finish(result, clips, planned, scores, settings)
+    if problems and not any(finished(join(scores, one.key)) for one in planned):
+        raise JobError(f"nothing could be measured: {problems[0]}")
     for said in problems:
         if said.startswith(BROKEN_OFF):
             raise JobError(f"{said}; the tables tell of what is measured, a second run goes on")

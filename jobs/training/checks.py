@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 
 import ray
 
+from handi_model.damage import parse_json
 from handi_model.hands.model_files import hand_landmarker_task
 from jobs.training.settings import TrainSettings
 from jobs.training.shape import model_shape
@@ -75,7 +75,8 @@ def _done(settings: TrainSettings, index: ClipIndex, steps: int) -> int:
     url = latest_checkpoint(checkpoints_folder(settings))
     if url is None:
         return 0
-    begun = json.loads(read_bytes(join(url, "state.json")))
+    state = join(url, "state.json")
+    begun = parse_json(state, read_bytes(state), "delete its folder: the one before is taken")
     afresh = "choose another --output"
     for key, value in settings.begun_with().items():
         if begun["begun_with"].get(key) != value:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from handi_model.damage import parse_json
 from handi_model.trainable import merge_adapters
 from jobs.fit_report import as_json
 from jobs.training.course import Course
@@ -60,5 +60,5 @@ def finished(settings: TrainSettings) -> dict[str, Any] | None:
     url = join(settings.output, RESULT_FILE)
     if not exists(url):
         return None
-    result: dict[str, Any] = json.loads(read_bytes(url))
+    result: dict[str, Any] = parse_json(url, read_bytes(url), "delete it: the training goes on")
     return result if result["epochs"] == settings.epochs else None

@@ -15,6 +15,7 @@ from ray.train import FailureConfig, LoggingConfig, RunConfig, ScalingConfig, Tr
 from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
+from handi_model.damage import parse_json
 from jobs.experiment import Experiment
 from jobs.tracking import without_password
 from jobs.training.checks import Checked
@@ -49,7 +50,8 @@ def start_experiment(settings: TrainSettings, checked: Checked) -> Experiment:
     }
     tags = {"handi.output": settings.output}
     known = join(settings.output, RUN_FILE)
-    run_id = json.loads(read_bytes(known))["run_id"] if exists(known) else None
+    remedy = "delete it: the training goes on in another run"
+    run_id = parse_json(known, read_bytes(known), remedy)["run_id"] if exists(known) else None
     name = settings.output.rstrip("/").rsplit("/", 1)[-1]
     experiment = Experiment.start(
         settings.experiment, name, params, tags, run_id=run_id, parent_run_id=settings.parent_run
@@ -151,7 +153,7 @@ def _last_checkpoint(watch: Watch, grace_s: float) -> str:
     while watch.saved is None and time.monotonic() < deadline:
         time.sleep(0.1)
     if watch.saved is None:
-        return f"no checkpoint could be written in {grace_s:g} s (--grace-s); the last one holds"
+        return f"no step ended within {grace_s:g} s (--grace-s), so the last checkpoint stands"
     return f"step {watch.saved} is saved as a checkpoint"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import queue
 import threading
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Iterable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 from typing import Any
 
@@ -79,12 +80,7 @@ def run_trials(
         run_config=tune.RunConfig(storage_path=scratch, verbose=0),
     )
     trials = []
-    # Not in the main thread, where Ray Tune would put a handler of its own for Ctrl-C.
-    with ThreadPoolExecutor(1) as thread:
-        results = thread.submit(tuner.fit)
-        while not results.done():
-            wait([results], timeout=0.2)
-    for result in results.result():  # type: ignore[attr-defined]
+    for result in _fit(tuner):
         said = result.metrics or {}
         if math.isfinite(said.get("score", math.nan)):
             weights = result.config or {}
@@ -92,6 +88,25 @@ def run_trials(
     if not trials:
         raise JobError(f"no training came to a validation; see {training.output}/trials")
     return sorted(trials, key=lambda trial: (-trial.epochs, trial.score))
+
+
+def _fit(tuner: tune.Tuner) -> Iterable[tune.Result]:
+    """Run the search in a thread: in the main one Ray Tune would take Ctrl-C for itself.
+
+    An interrupt does not wait for it: its trials end with Ray.
+    """
+    results: Future[Iterable[tune.Result]] = Future()
+
+    def fit() -> None:
+        try:
+            results.set_result(tuner.fit())  # type: ignore[arg-type]
+        except BaseException as error:
+            results.set_exception(error)
+
+    threading.Thread(target=fit, daemon=True).start()
+    while not results.done():
+        wait([results], timeout=0.2)
+    return results.result()
 
 
 def _trial(config: dict[str, float], training: TrainSettings, objective: dict[str, float]) -> None:

@@ -42,7 +42,7 @@ def validate_together(work: Work, epoch: int, reporter: Reporter) -> dict[str, f
         for path, data in pictures.items():
             reporter.tell(Picture(path, data))
             if work.rank == 0:
-                with refusals(settings.output):
+                with refusals():
                     patient(write_bytes)(join(settings.output, path), data)
     return total.means()
 

@@ -81,7 +81,7 @@ class Work:
             }
             numbers["data"] = self.index.fingerprint
             state = TrainingState.of(self.trainer.optimiser, numbers)
-            with refusals(self.settings.output):
+            with refusals():
                 self.checkpoints.save(course.done, state.write, course.score)
                 if at_once:
                     self.checkpoints.wait()

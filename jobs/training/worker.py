@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from ray import ObjectRef, train
 from ray.data import DataIterator, ExecutionResources
+from ray.exceptions import RayError
 from ray.train.collective import broadcast_from_rank_zero
 from ray.util.queue import Queue
 
@@ -30,7 +31,7 @@ from pipelines.batches import batch_of
 from pipelines.epoch_stream import Pass, close_stream, epoch_streams, passes
 from pipelines.records import one_line
 from pipelines.running.cluster import quiet_ray_data
-from pipelines.running.refusal import OutputRefused, refusals
+from pipelines.running.refusal import OutputRefused, cannot_write, refusals
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -50,7 +51,9 @@ def train_worker(config: dict[str, Any]) -> None:
         _train(settings, Reporter(queue if rank == 0 else None), asked)
     except (ValueError, OutputRefused) as error:
         traceback.print_exc()  # into the worker's log
-        Reporter(queue).tell(Stopped(one_line(error)))
+        refused = isinstance(error, OutputRefused)
+        line = str(cannot_write(settings.output, str(error))) if refused else one_line(error)
+        Reporter(queue).tell(Stopped(line))
         _wait_for_the_end()
 
 
@@ -76,7 +79,7 @@ def _train(settings: TrainSettings, reporter: Reporter, asked: ObjectRef | None)
         elif last:
             work.save(course)
     if rank == 0:
-        with refusals(settings.output):
+        with refusals():
             work.checkpoints.wait()
             save_model(work)
             write_result(work, course)
@@ -138,7 +141,7 @@ def _train_epoch(
             reporter.tell(Progress(course.done, epoch, stage, {}))
         if course.skipped_in_row >= settings.max_skipped:
             return False
-        if asked is not None and ray.wait([asked], timeout=0)[0]:
+        if asked is not None and _is_made(asked):
             work.save(course, at_once=True)
             reporter.tell(Saved(course.done))
             _wait_for_the_end()
@@ -196,6 +199,17 @@ def _counted(work: Work, taken: Pass, counted: int) -> tuple[Any, float]:
     chosen = kept if len(kept) else [0]
     columns = {name: values[chosen] for name, values in taken.columns.items()}
     return batch_of(work.pipe, columns), len(kept) / counted
+
+
+def _is_made(asked: ObjectRef) -> bool:
+    """Whether the training was asked to end; who asks may have died, which asks nothing."""
+    if not ray.wait([asked], timeout=0)[0]:
+        return False
+    try:
+        ray.get(asked)
+    except RayError:
+        return False
+    return True
 
 
 def _wait_for_the_end() -> None:

@@ -20,10 +20,10 @@ from handi_model.metrics.hand_error import hand_error
 from handi_model.metrics.locality import change_outside, flow_inside
 from handi_model.metrics.smoothness import joint_jerk
 from pipelines.evaluation.clips import RealClip
-from pipelines.evaluation.made_files import SUFFIX, write_result
+from pipelines.evaluation.made_files import SUFFIX, opened_arrays, write_result
 from pipelines.evaluation.seen_hands import SeenHands
 from pipelines.evaluation.views import View
-from pipelines.storage import join, read_bytes
+from pipelines.storage import join
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,7 @@ def write_scores(folder: str, clip_id: str, scores: Scores) -> None:
 
 
 def read_scores(folder: str, clip_id: str) -> Scores:
-    data = io.BytesIO(read_bytes(join(folder, clip_id + SUFFIX)))
-    with np.load(data, allow_pickle=False) as arrays:
+    with opened_arrays(join(folder, clip_id + SUFFIX)) as arrays:
         said = json.loads(str(arrays["said"]))
         return Scores(
             said["figures"],

@@ -7,16 +7,22 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from handi_model.baselines.method import Made
+from handi_model.damage import DamagedFile
 from pipelines.clip_files import encode_mp4
 from pipelines.patience import patient
 from pipelines.records import one_line
-from pipelines.running.refusal import OutputRefused
+from pipelines.running.refusal import refusals
 from pipelines.storage import join, read_bytes, write_bytes
 
 SUFFIX, COST_SUFFIX = ".npz", ".json"
@@ -77,20 +83,37 @@ def write_result(url: str, data: bytes) -> None:
     Raises:
         OutputRefused: if the storage refuses.
     """
-    try:
+    with refusals():
         patient(write_bytes)(url, data)
-    except Exception as error:  # each storage has its own; it was waited for
-        raise OutputRefused(one_line(error)) from None
 
 
 def read_made(url: str) -> Made:
-    """Read a generated clip back; what size it was made at, its cost tells."""
-    with np.load(io.BytesIO(read_bytes(url)), allow_pickle=False) as arrays:
+    """Read a generated clip back; what size it was made at, its cost tells.
+
+    Raises:
+        DamagedFile: if it is cut short.
+    """
+    with opened_arrays(url) as arrays:
         return Made(
             frames=arrays["frames"],
             area=arrays.get("area"),
             change_outside=float(arrays["change_outside"]) if "change_outside" in arrays else None,
         )
+
+
+@contextmanager
+def opened_arrays(url: str) -> Iterator[Any]:
+    """The arrays of a file of the evaluation.
+
+    Raises:
+        DamagedFile: if it is cut short.
+    """
+    data = read_bytes(url)
+    try:
+        with np.load(io.BytesIO(data), allow_pickle=False) as arrays:
+            yield arrays
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, ValueError) as error:
+        raise DamagedFile(url, one_line(error)) from None
 
 
 def read_cost(url: str) -> Cost:

@@ -16,6 +16,7 @@ import ray
 from numpy.typing import NDArray
 
 from handi_model.baselines.method import Made
+from handi_model.damage import DamagedFile
 from handi_model.seeds import clip_seed
 from pipelines.clip_rows import reference
 from pipelines.evaluation.clips import EvaluationSet, RealClip, real_clip
@@ -33,6 +34,7 @@ from pipelines.records import one_line
 from pipelines.running.lost_rows import NO_RETRIES, pool
 from pipelines.running.refusal import OutputRefused, cannot_write
 from pipelines.running.workers import place_workers
+from pipelines.storage import remove
 
 OF_MANY = ("inception", "i3d")
 """Networks whose features are compared over all clips, not clip by clip."""
@@ -84,6 +86,10 @@ class Scorer:
                 write_scores(one.folder, real.clip_id, self._scores(made, seen, real, seen_real))
             except OutputRefused as error:
                 outcome["refused"] = one_line(error)
+            except DamagedFile as error:
+                problems.append(f"{one.method}: {real.clip_id}: {error}")
+                if one.kind != "folder":  # it is ours: the next run makes it anew
+                    remove(error.url)
             except Exception as error:
                 problems.append(f"{one.method}: {real.clip_id}: {one_line(error)}")
         return outcome

@@ -5,6 +5,7 @@ Jobs import this module first, so that an interrupt while their libraries load i
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -15,6 +16,8 @@ from pipelines.running.job_error import JobError
 
 NAMES = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 KEPT = "what is finished is kept"
+FULL_OR_FORBIDDEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM}
+"""What a disk says that takes nothing any more, wherever the job was about to write."""
 
 
 # A thread that still waits for Ray's workers would start another Ray when this one has ended.
@@ -55,6 +58,11 @@ def run_job(main: Callable[[], None], resumes: bool = True) -> None:
         _leave(128 + number)
     except JobError as error:
         _say(f"error: {error}")
+        _leave(1)
+    except OSError as error:
+        if error.errno not in FULL_OR_FORBIDDEN:
+            raise
+        _say(f"error: {error}; {KEPT}, the same command goes on once there is space and the right")
         _leave(1)
 
 

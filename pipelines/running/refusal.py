@@ -9,23 +9,33 @@ from pipelines.patience import is_away
 from pipelines.records import one_line
 from pipelines.running.job_error import JobError
 
+CLIENTS = frozenset({"aiobotocore", "aiohttp", "botocore", "gcsfs", "google", "requests", "s3fs"})
+"""Storage libraries whose errors are not all OSErrors."""
+
 
 class OutputRefused(RuntimeError):
     """The storage of an output refuses for good, which is nobody's clip's fault.
 
-    Workers raise it; it carries a line, for errors of storages do not all travel between processes.
+    Workers raise it with the reason: errors of storages do not all travel between processes. The
+    driver makes the line of it, see `cannot_write`.
     """
 
 
+def is_of_storage(error: BaseException | None) -> bool:
+    """Whether an error comes from a storage, and not from what was to be written."""
+    packages = {kind.__module__.split(".")[0] for kind in type(error).__mro__}
+    return isinstance(error, OSError) or bool(packages & CLIENTS)
+
+
 @contextmanager
-def refusals(output: str) -> Iterator[None]:
+def refusals() -> Iterator[None]:
     """Have what a storage refuses for good raised as `OutputRefused`; what may pass stays so."""
     try:
         yield
-    except Exception as error:  # each storage has its own
-        if is_away(error):
+    except Exception as error:
+        if is_away(error) or not is_of_storage(error):
             raise
-        raise OutputRefused(str(cannot_write(output, error))) from error
+        raise OutputRefused(one_line(error)) from error
 
 
 @contextmanager
@@ -34,8 +44,7 @@ def ends_job(output: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        of_storage = isinstance(error, OSError) or type(error).__module__.startswith("botocore")
-        if not of_storage:
+        if not is_of_storage(error):
             raise
         raise cannot_write(output, error) from error
 

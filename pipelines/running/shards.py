@@ -10,6 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -20,10 +21,14 @@ from ray.data import Dataset
 from ray.data.block import BlockAccessor
 from ray.exceptions import RayError, RayTaskError
 
+from pipelines.running.refusal import is_of_storage
+
 WRITE_EVERY_S = 60.0
 """A row waits no longer than this for others of its shard."""
 TICK_S = 1.0
 """How often the clock is looked at while no block comes."""
+FLUSH_INTERRUPTED_S = 20.0
+"""Who sends a signal waits half a minute before a harder one."""
 WRITE_CPUS = 0.05
 """Share of a CPU by which Ray places a writing task: it waits for the storage mostly."""
 
@@ -81,15 +86,15 @@ class Shards:
         done, self._writing = _split(self._writing, timeout=0)
         return _results(done)
 
-    def flush(self) -> list[Any]:
-        """Write all that waits, and return when it is written.
+    def flush(self, timeout_s: float | None = None) -> list[Any]:
+        """Write all that waits, and return when it is written, or after so many seconds.
 
         Raises:
             WriteError: as `tick`.
         """
         if self._blocks:
             self._begin()
-        done, self._writing = self._writing, []
+        done, self._writing = _split(self._writing, timeout_s)
         return _results(done)
 
     def _begin(self) -> None:
@@ -116,6 +121,10 @@ def stream(dataset: Dataset, shards: Shards) -> Generator[tuple[int, list[Any]],
                     rows += entry.metadata.num_rows
             yield rows, shards.tick()
     except WriteError:
+        raise
+    except KeyboardInterrupt:
+        with suppress(Exception):  # the interrupt is what the job ends with
+            shards.flush(timeout_s=FLUSH_INTERRUPTED_S)
         raise
     except BaseException:
         shards.flush()
@@ -162,7 +171,7 @@ def _write_blocks(write: Write, *blocks: Any) -> Any:
     return write(pa.concat_tables([BlockAccessor.for_block(block).to_arrow() for block in blocks]))
 
 
-def _split(refs: list[ObjectRef], timeout: float) -> tuple[list[ObjectRef], list[ObjectRef]]:
+def _split(refs: list[ObjectRef], timeout: float | None) -> tuple[list[ObjectRef], list[ObjectRef]]:
     return ray.wait(refs, num_returns=len(refs), timeout=timeout) if refs else ([], [])
 
 
@@ -172,7 +181,11 @@ def _results(refs: list[ObjectRef]) -> list[Any]:
         try:
             results.append(ray.get(ref))
         except RayTaskError as error:
-            raise WriteError(error.cause if isinstance(error.cause, Exception) else error) from None
+            if isinstance(error.cause, RayError):
+                continue  # A machine was lost with the rows on it: they are missed afterwards.
+            if is_of_storage(error.cause):
+                raise WriteError(error.cause) from None
+            raise
         except RayError:
-            pass  # A machine was lost with the rows on it: they are missed afterwards.
+            pass  # As above, with the writer.
     return results

@@ -132,6 +132,7 @@ class _Sweep:
         """The frame on display at the sweep's position, and since when."""
         self.last_frame_s: float | None = None
         """When the video's last frame begins, once a clip with an open end asked for it."""
+        self.looked_through = False
         self.reformatter = VideoReformatter()
 
     def run(self) -> Iterator[DecodedClip | tuple[Clip, Problem]]:
@@ -154,6 +155,9 @@ class _Sweep:
 
     def _reject(self) -> Iterator[tuple[Clip, Problem]]:
         """Hand back the clips that cannot be in this video, and learn where open ends are."""
+        if self.looked_through:
+            return
+        self.looked_through = True
         for clip in list(self.waiting):
             problem = None
             ends_with_video = clip.stop_s is None or clip.timestamp_s is not None
@@ -230,13 +234,18 @@ class _Sweep:
         complete = [stretch for stretch in self.active if stretch.complete]
         self.active = [stretch for stretch in self.active if not stretch.complete]
         for stretch in complete:
-            clip = replace(stretch.clip, stop_s=float(stretch.times[-1]))
-            problem = self._still(stretch)
-            if problem:
-                yield stretch.clip, problem.for_clip(stretch.clip)
-            else:
-                times = np.array(stretch.frame_times)
-                yield DecodedClip(clip, np.stack(stretch.frames), times, self.reader.fps)
+            try:
+                yield self._decoded(stretch)
+            except Exception as error:  # such as frames that change their size
+                yield stretch.clip, explain(error, self.video_uri, True).for_clip(stretch.clip)
+
+    def _decoded(self, stretch: _Stretch) -> DecodedClip:
+        problem = self._still(stretch)
+        if problem:
+            raise problem
+        clip = replace(stretch.clip, stop_s=float(stretch.times[-1]))
+        times = np.array(stretch.frame_times)
+        return DecodedClip(clip, np.stack(stretch.frames), times, self.reader.fps)
 
     def _still(self, stretch: _Stretch) -> VideoError | None:
         """What is wrong with a stretch in which nothing can move."""

@@ -1,9 +1,9 @@
 """One job at a time writes an output."""
 
 import json
-import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -70,7 +70,8 @@ def test_an_output_is_given_back_when_the_job_fails(output):
     assert not leases(output)
 
 
-def test_a_job_on_another_machine_holds_the_output_as_long_as_its_heart_beats(output):
+def test_a_job_on_another_machine_holds_the_output_as_long_as_its_heart_beats(output, monkeypatch):
+    monkeypatch.setattr(output_lease, "HEARTBEAT_S", 0.05)
     theirs = another_machines(output, heartbeat_age_s=output_lease.STALE_S / 2)
     with (
         pytest.raises(OutputHeld, match="process 12 on node-7"),
@@ -119,20 +120,43 @@ def test_of_jobs_that_start_at_one_moment_at_most_one_holds_the_output(tmp_path)
     assert said == ["held\n", "refused\n", "refused\n"]
 
 
-def test_the_heartbeat_goes_on_and_a_job_that_lost_its_lease_is_ended(output, monkeypatch):
+def test_a_clock_that_is_behind_does_not_make_a_lease_lapse(output, monkeypatch):
+    monkeypatch.setattr(output_lease, "HEARTBEAT_S", 0.5)
+    url = another_machines(output, heartbeat_age_s=10 * output_lease.STALE_S)
+    lease = output_lease._read(url)
+    assert lease is not None
+    beat = threading.Timer(
+        0.2, lambda: output_lease._write(output, replace(lease, heartbeat=lease.heartbeat + 1))
+    )
+    beat.start()
+    with pytest.raises(OutputHeld, match="node-7"), held_output(output, "jobs/train.py"):
+        pytest.fail("two hold the output")
+    beat.join()
+
+
+def test_the_heartbeat_goes_on(output, monkeypatch):
     monkeypatch.setattr(output_lease, "HEARTBEAT_S", 0.05)
-    ended = []
-    before = signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
-    try:
-        with held_output(output, "jobs/train.py"):
-            (mine,) = leases(output)
-            fs, _ = fsspec.url_to_fs(output)
-            first = json.loads(fs.cat_file(mine))["heartbeat"]
-            wait_until(lambda: json.loads(fs.cat_file(mine))["heartbeat"] > first)
-            fs.rm(mine)
-            wait_until(lambda: ended)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    with held_output(output, "jobs/train.py"):
+        (mine,) = leases(output)
+        fs, _ = fsspec.url_to_fs(output)
+        first = json.loads(fs.cat_file(mine))["heartbeat"]
+        wait_until(lambda: json.loads(fs.cat_file(mine))["heartbeat"] > first)
+
+
+def test_a_job_that_lost_its_lease_ends_at_once(tmp_path):
+    faster = "from pipelines.running import output_lease\noutput_lease.HEARTBEAT_S = 0.1"
+    job = subprocess.Popen(
+        [sys.executable, "-c", faster + HOLD, tmp_path, "60"],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert job.stdout is not None and job.stdout.readline() == "held\n"
+    (mine,) = leases(str(tmp_path))
+    Path(mine).unlink()
+    assert "was taken over" in job.communicate(timeout=60)[1]
+    assert job.returncode == 1
 
 
 def wait_until(holds) -> None:
