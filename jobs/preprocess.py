@@ -68,7 +68,7 @@ def fill(table: Annotations, settings: PreprocessSettings, model_sha256: str, do
         JobError: if that cannot be done, or no clip came to be written.
     """
     for file in done.damaged:
-        print(f"warning: {file}", file=sys.stderr)
+        print(f"warning: {file.url} is damaged: {file.why}; done again", file=sys.stderr)
     again = settings.retry_failed and done.count()["errors"] > 0
     pending = sum(clip.clip_id not in done for clip in table.clips)
     new_problems = any(problem.clip_id not in done for problem in table.problems)
@@ -107,7 +107,7 @@ def process(
         write_report(settings, summary, prior)
         write_summary(settings.output, summary)  # last: it says that the output is finished
     print(outcome(summary))
-    if summary["failed"]:
+    if summary["failed"] and summary["written"]:
         print(commonest(summary))
     track_run("preprocess", settings, summary, [join(settings.output, "report.html")])
     return summary

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import warnings
 
@@ -14,6 +15,8 @@ from ray.data import DataContext
 from pipelines.records import one_line
 from pipelines.running.job_error import JobError
 
+CONNECT_S = 10.0
+"""For the head of a cluster to answer."""
 OOM_RETRIES = "2"
 """Times that Ray starts a task again that it killed for memory; its own default has no bound."""
 
@@ -32,6 +35,7 @@ def join_cluster(log_to_driver: bool = False) -> None:
     os.environ.setdefault("RAY_task_oom_retries", OOM_RETRIES)
     if ray.is_initialized():
         return
+    _check_address(os.environ.get("RAY_ADDRESS", ""))
     terminated = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(logging_level=logging.ERROR, log_to_driver=log_to_driver)
@@ -42,6 +46,21 @@ def join_cluster(log_to_driver: bool = False) -> None:
         # Ray puts a handler of its own there.
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, terminated)
+
+
+def _check_address(address: str) -> None:
+    """See that somebody listens at a cluster's address: Ray would try for minutes, unheard.
+
+    Raises:
+        JobError: if nobody does.
+    """
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdigit()):
+        return  # none, `auto` or `local`
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
+    except OSError as error:
+        raise JobError(_explain(error)) from error
 
 
 def _explain(error: Exception) -> str:

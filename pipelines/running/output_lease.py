@@ -110,8 +110,8 @@ def _acquire(url: str, job: str) -> Lease:
     raise OutputHeld(
         f"output: {url} is being written by {holder.job} (process {holder.pid} on {holder.host}, "
         f"for {now - holder.since:.0f} s, last heartbeat {now - holder.heartbeat:.0f} s ago); wait "
-        f"for it, stop it, or choose another output; its lease lapses {STALE_S:.0f} s after its "
-        "last heartbeat"
+        "for it, stop it, or choose another output; its lease ends with it, and on a machine that "
+        f"is lost {STALE_S:.0f} s after its last heartbeat"
     )
 
 
@@ -166,10 +166,12 @@ def _has_lapsed(url: str, lease: Lease) -> bool:
     here = _machine()
     if all(getattr(lease, name) == value for name, value in here.items()):
         try:
-            started = psutil.Process(lease.pid).create_time()
+            process = psutil.Process(lease.pid)
+            if process.status() == psutil.STATUS_ZOMBIE:
+                return True  # killed, and its parent has not asked for it
+            return abs(process.create_time() - lease.process_started) > CLOCK_STEP_S
         except psutil.NoSuchProcess:
             return True
-        return abs(started - lease.process_started) > CLOCK_STEP_S
     if time.time() - lease.heartbeat <= STALE_S:
         return False
     # The clocks of two machines may differ: a heart that beats is seen to beat.

@@ -9,6 +9,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import fsspec
+import psutil
 import pytest
 
 from pipelines.running import output_lease
@@ -101,9 +102,10 @@ def test_the_lease_of_a_job_that_was_killed_here_holds_nothing(tmp_path):
     with pytest.raises(OutputHeld), held_output(str(tmp_path), "jobs/train.py"):
         pytest.fail("two hold the output")
     job.kill()
-    job.wait()
+    wait_until(lambda: psutil.Process(job.pid).status() == psutil.STATUS_ZOMBIE)
     with held_output(str(tmp_path), "jobs/train.py"):
         pass
+    job.wait()
 
 
 def test_of_jobs_that_start_at_one_moment_at_most_one_holds_the_output(tmp_path):
