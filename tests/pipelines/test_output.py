@@ -16,6 +16,7 @@ from pipelines.ledger import (
     forget_failed,
     is_finished,
     read_ledger,
+    remove_damaged,
 )
 from pipelines.records import Clip, Outcome, Problem
 from pipelines.report import write_report
@@ -131,6 +132,22 @@ def test_an_output_is_finished_when_its_summary_tells_of_all_its_clips(output):
     assert is_finished(output, read_ledger(output))
     write_shard(batch(filtered(3)), output, {})
     assert not is_finished(output, read_ledger(output))
+
+
+@pytest.mark.parametrize("left", [0, 7, -40])
+def test_the_clips_of_a_damaged_file_are_done_again(output, left):
+    write_shard(batch(filtered(2), filtered(3)), output, {})
+    write_shard(batch(failed(1)), output, {})
+    (url,) = find(join(output, "filtered"), ".parquet")
+    write_bytes(url, read_bytes(url)[:left])
+    ledger = read_ledger(output)
+    assert ledger.folder_of == {"c1": "errors"}
+    (damaged,) = ledger.damaged
+    assert damaged.url == url and url in str(damaged)
+    write_summary(output, {"clips_in": 1, "malformed_rows": 0})
+    assert not is_finished(output, ledger)
+    remove_damaged(ledger)
+    assert not read_ledger(output).damaged
 
 
 def test_rows_that_were_corrected_are_no_longer_malformed(output):

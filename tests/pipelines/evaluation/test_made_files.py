@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from handi_model.baselines.method import Made
+from handi_model.damage import DamagedFile
 from pipelines.evaluation import generate
 from pipelines.evaluation.clips import RealClip
 from pipelines.evaluation.made_files import (
@@ -15,10 +16,12 @@ from pipelines.evaluation.made_files import (
     read_cost,
     read_made,
     write_made,
+    write_result,
 )
 from pipelines.evaluation.plan import Planned
 from pipelines.evaluation.settings import EvaluateSettings, MethodSettings
-from pipelines.storage import exists, read_bytes
+from pipelines.running.refusal import OutputRefused
+from pipelines.storage import exists, read_bytes, write_bytes
 
 COST = Cost(
     seconds=1.5,
@@ -115,3 +118,19 @@ def test_a_clip_whose_video_fails_is_not_taken_as_finished(tmp_path, monkeypatch
     with pytest.raises(OSError, match="no space"):
         write_made(str(tmp_path), "clip", made(np.zeros((2, 16, 16, 3), np.uint8)), COST, 8)
     assert not exists(made_url(str(tmp_path), "clip"))
+
+
+def test_a_storage_that_refuses_is_told_from_a_clip_that_cannot_be_made(tmp_path):
+    (tmp_path / "full").write_text("a file where the folder goes")
+    with pytest.raises(OutputRefused):
+        write_result(str(tmp_path / "full" / "a.npz"), b"")
+
+
+@pytest.mark.parametrize("left", [0, 10, -20])
+def test_a_file_that_was_cut_short_is_named(tmp_path, left):
+    url = str(tmp_path / "a.npz")
+    made = Made(np.zeros((2, 16, 16, 3), np.uint8), None, None)
+    write_made(str(tmp_path), "a", made, COST, 8)
+    write_bytes(url, read_bytes(url)[:left])
+    with pytest.raises(DamagedFile, match=r"a\.npz is damaged"):
+        read_made(url)
