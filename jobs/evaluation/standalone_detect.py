@@ -175,7 +175,8 @@ def _rgb(frame: Any) -> np.ndarray:
     if not frame.format.is_rgb:
         hd = frame.width >= 1280 or frame.height >= 720
         by_tag = {1: Colorspace.ITU709, 5: Colorspace.ITU601, 6: Colorspace.ITU601}
-        by_tag |= {4: Colorspace.FCC, 7: Colorspace.SMPTE240M, 9: Colorspace.BT2020}
+        by_tag |= {4: Colorspace.FCC, 7: Colorspace.SMPTE240M}
+        by_tag |= {9: Colorspace.BT2020, 10: Colorspace.BT2020}
         matrix = by_tag.get(int(frame.colorspace), by_tag[1] if hd else by_tag[5])
         full = frame.format.name.startswith("yuvj") or frame.color_range == ColorRange.JPEG
         tags = {"src_colorspace": matrix, "dst_colorspace": matrix}
