@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 from tests.integration.conftest import REPOSITORY, free_port, wait_for_port
+from tests.integration.trainings import end
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -98,7 +99,5 @@ def _two_nodes(environment: dict[str, str]) -> Iterator[Cluster]:
         for node in reversed(nodes):
             family = psutil.Process(node.pid).children(recursive=True)
             node.kill()
-            for one in family:
-                if one.is_running():
-                    one.kill()
+            end(family)
             node.wait()

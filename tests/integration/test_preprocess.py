@@ -20,7 +20,7 @@ from pipelines.frames import decode_mask
 from pipelines.rendered import CLIPS
 from tests.integration.conftest import REPOSITORY, free_port, job_command, wait_for_port
 from tests.integration.outputs import check_that_it_adds_up, rows, summary
-from tests.integration.trainings import kill_family, wait_until
+from tests.integration.trainings import end, kill_family, wait_until
 from tests.videos import numbered_video
 
 SAMPLE = sorted(path.stem for path in CLIPS.glob("*.mp4"))
@@ -262,8 +262,7 @@ def test_submitted_to_a_cluster_that_was_started_for_it(hand_model, tmp_path):
     finally:
         family = psutil.Process(head.pid).children(recursive=True)
         head.terminate()
-        for process in psutil.wait_procs(family, timeout=20)[1]:
-            process.kill()
+        end(psutil.wait_procs(family, timeout=20)[1])
         shutil.rmtree(scratch, ignore_errors=True)
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -124,13 +125,18 @@ def train_workers(beside: psutil.Process) -> list[psutil.Process]:
     return [one for one in family if "RayTrainWorker" in "".join(one.cmdline())]
 
 
+def end(processes: list[psutil.Process]) -> None:
+    """Kill those that have not ended by themselves."""
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
 def kill_family(process: subprocess.Popen[str]) -> None:
     """What a machine that loses its power does to a job and all that it started."""
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
-    for one in family:
-        if one.is_running():
-            one.kill()
+    end(family)
     process.communicate()
 
 
