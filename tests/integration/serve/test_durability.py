@@ -89,6 +89,7 @@ def test_a_service_that_is_terminated_ends_what_it_runs_and_says_so_in_one_line(
         "store": f"sqlite:///{tmp_path}/jobs.db",
         "results": str(tmp_path / "results"),
         "num_gpus": "0",
+        "drain_s": "240",
     }
     with tempfile.TemporaryDirectory(prefix="ray") as ray, open(tmp_path / "log", "wb") as log:
         process = subprocess.Popen(
@@ -106,7 +107,9 @@ def test_a_service_that_is_terminated_ends_what_it_runs_and_says_so_in_one_line(
         )
         try:
             until(lambda: f"http://127.0.0.1:{port}" in (tmp_path / "log").read_text())
-            job = accepted(At(f"http://127.0.0.1:{port}"), steps=40)
+            service = At(f"http://127.0.0.1:{port}")
+            job = accepted(service, steps=40)
+            until(lambda: seen(service, job)["status"] == "in_progress")
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=300) == 143
         finally:
