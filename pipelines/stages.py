@@ -77,8 +77,8 @@ def _decode(
         seconds = {"decode": time.perf_counter() - began}
         if isinstance(result, DecodedClip):
             outcome = length_filter(result.clip, settings)
-            frames = _with_frames(result, seconds)
-            yield result.clip, _without_frames(outcome, seconds) if outcome else frames
+            row = _without_frames(outcome, seconds) if outcome else _with_frames(result, seconds)
+            yield result.clip, row
         else:
             clip, problem = result
             yield clip, _without_frames(Outcome.failed(problem), seconds)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from fsspec.core import url_to_fs
@@ -151,14 +150,14 @@ def _checked(method: MethodSettings, clips: EvaluationSet) -> str:
 
 
 def _published(model: str) -> str:
-    """A folder's absolute path, or a hub id.
+    """A folder's path, or a hub id, as the key has it.
 
     Raises:
         ValueError: for a URL, which diffusers does not read, in one line.
     """
     if "://" in model:
         raise ValueError(f"model: {model} is a URL; give a local folder or a hub id for this kind")
-    return str(Path(model).absolute()) if Path(model).exists() else model
+    return model
 
 
 def _identity(model: str) -> str:
