@@ -107,7 +107,7 @@ def test_an_interrupted_training_saves_its_last_step_and_goes_on_from_it(trainin
     process = training.start(*alone, *no_validation)
     training.wait_for_step(1)
     # The same command once more would share checkpoints and MLflow run.
-    second = training.start(*alone)
+    second = training.start(*alone, *no_validation)
     refusal, _ = second.communicate(timeout=280)
     assert second.returncode == 2 and "is being written by jobs/train.py" in refusal
     process.send_signal(signal.SIGTERM)
