@@ -80,6 +80,7 @@ def assemble(
         num_frames=config.num_frames,
         guidance_scale=config.guidance_scale,
         num_inference_steps=config.num_inference_steps,
+        fps=config.fps,
     )
 
 

@@ -18,7 +18,7 @@ from transformers import CLIPTextModel, CLIPTokenizer
 from handi_model.areas import motion_areas
 from handi_model.bounds import check_count
 from handi_model.compose import OUTPUT_TYPES, as_type, feathered, overwrite
-from handi_model.config import Stage
+from handi_model.config import DEFAULT_FPS, Stage
 from handi_model.latents import (
     area_channel,
     decode_latents,
@@ -70,6 +70,7 @@ class HandiPipeline(DiffusionPipeline):
     Args:
         residual: what the network denoises, see `ModelConfig.residual`.
         num_frames, guidance_scale, num_inference_steps: defaults of a call.
+        fps: frames a second that its clips are to be played at, see `ModelConfig.fps`.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
@@ -91,6 +92,7 @@ class HandiPipeline(DiffusionPipeline):
         num_frames: int = 16,
         guidance_scale: float = 9.0,
         num_inference_steps: int = 25,
+        fps: float = DEFAULT_FPS,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -101,6 +103,7 @@ class HandiPipeline(DiffusionPipeline):
             num_frames=num_frames,
             guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps,
+            fps=fps,
         )
 
     @property

@@ -56,7 +56,9 @@ class ValidationSettings(BaseModel):
         None, ge=1, description="Guidance of both stages; default the model's."
     )
     shown: int = Field(4, ge=0, description="Clips whose pictures are kept.")
-    fps: float = Field(8, gt=0, le=120, description="Frames a second of the videos.")
+    fps: float | None = Field(
+        None, gt=0, le=120, description="Frames a second of the videos; the model's by default."
+    )
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,8 @@ def _validated(
         numbers["hs_err"] = math.nan
     figures |= {name: numbers[name] for name in FIGURES}
     named = {f"validation/{name}": value for name, value in figures.items()}
-    files = pictures(generated, clip, 0, detector, settings.fps) if shown else None
+    fps = settings.fps or pipe.config.fps
+    files = pictures(generated, clip, 0, detector, fps) if shown else None
     return ValidatedClip(clip_id, named, files, time.perf_counter() - began)
 
 

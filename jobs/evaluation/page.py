@@ -86,7 +86,7 @@ def write_page(
         efficiency=efficiency(result, kinds),
         source=SOURCE,
         lead=lead,
-        shown=[shown_clip(clips, one, methods, lead, settings.fps) for one in worst if lead],
+        shown=[shown_clip(clips, one, methods, lead, clips.fps) for one in worst if lead],
         frames=[i + 1 for i in shown_frames(result.frames)],
         flow_side=FLOW_SIDE,
         wheel=picture(colour_wheel(96)),

@@ -121,6 +121,8 @@ def _planned(method: MethodSettings, settings: EvaluateSettings, clips: Evaluati
         decides |= {"model": _identity(method.model or ""), "options": method.options()}
         decides |= {"motion_adapter": adapter and _identity(adapter)}
         decides |= {"dtype": settings.dtype, "seed": settings.seed}
+        if method.kind == "i2vgen-xl":
+            decides["fps"] = clips.fps  # which its network is told
     elif method.kind == "folder":
         elsewhere = find_elsewhere(absolute(method.clips or ""), clips.index.clip_ids)
         decides["files"] = folder_state(absolute(method.clips or ""))
