@@ -27,18 +27,22 @@ from jobs.evaluation.pictures import (
     whiskers,
 )
 from jobs.evaluation.result import Result
+from jobs.evaluation.shown_clips import find_measured, shown_clip
 from pipelines.clip_files import encode_mp4
+from pipelines.clip_rows import reference
 from pipelines.drawing import LEFT, MASK_TINT
-from pipelines.evaluation.clips import read_evaluation_set
+from pipelines.evaluation.clips import read_evaluation_set, real_clip
 from pipelines.evaluation.columns import COLUMNS
 from pipelines.evaluation.figures import Scores, write_scores
 from pipelines.evaluation.made_files import Cost, write_made
+from pipelines.evaluation.method_clip import read_method_clip
 from pipelines.evaluation.networks import Origins
 from pipelines.evaluation.plan import Planned
 from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.settings import EvaluateSettings, MethodSettings
 from pipelines.evaluation.table import Efficiency
 from pipelines.evaluation.views import SeenHands
+from pipelines.report import picture
 from tests.datasets import rendered_dataset
 from tests.jobs.pages import Page, check_words_and_playing
 
@@ -186,6 +190,24 @@ def test_a_clip_that_was_not_made_or_cannot_be_read_or_was_not_measured_is_said_
         assert part.count("It cannot be read: ") == 1
     assert html.count("<small>HS-Err –, hand recall –, mask IoU –</small>") == 2
     assert "<small>HS-Err 0.03000, hand recall 0.500, mask IoU –</small>" in html
+
+
+def test_a_clip_made_elsewhere_is_shown_as_it_is_measured(evaluated, tmp_path):
+    """Beside padded clips the whole of a wide frame is padded, not its middle cut out."""
+    _, clips, planned, scores, _ = evaluated
+    padded = replace(clips, preprocessing={"fit": "pad"})
+    ramp = np.linspace(0, 255, 96).astype(np.uint8)
+    wide = np.broadcast_to(ramp[None, None, :, None], (FRAMES, 48, 96, 3)).copy()
+    video = tmp_path / f"{CLIP_IDS[0]}.mp4"
+    video.write_bytes(encode_mp4(wide, 8))
+    others = replace(planned[2], elsewhere={CLIP_IDS[0]: str(video)})
+    methods = find_measured(padded, [others], scores)
+    real = real_clip(reference(padded.index, 0, None))
+    measured = read_method_clip("folder", str(video), real, padded.fit)
+    shown = shown_clip(padded, CLIP_IDS[0], methods, methods[0], 8)
+    (view,) = shown["views"]
+    assert (measured.frames[:, :8] == 0).all()
+    assert view["strip"] == picture(plain_strip(measured.frames))
 
 
 def test_without_any_scores_the_tables_stand_and_no_clip_is_shown(evaluated, tmp_path):
