@@ -23,7 +23,7 @@ from jobs.evaluation.shown_clips import (
     shown_clip,
     worst_clips,
 )
-from jobs.evaluation.tables import ARROWS, NONE
+from jobs.evaluation.tables import ARROWS, NONE, without_hands
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.columns import COLUMNS, PAPER, TABLES, Column
 from pipelines.evaluation.plan import Planned
@@ -32,6 +32,7 @@ from pipelines.evaluation.settings import OF_REAL_CLIPS, EvaluateSettings, Kind
 from pipelines.evaluation.table import Estimates
 from pipelines.report import picture
 
+HAND_ERRORS = ("hs_err", "hs_err_area")
 CHARTED = ("hs_err", "fvd")
 """Columns with a chart of their own."""
 AREAS = {
@@ -113,6 +114,7 @@ def subset(name: str, result: Result, kinds: Mapping[str, Kind]) -> dict[str, An
         "name": name,
         "clips": result.clips[name],
         "fewer": fewer,
+        "without_hands": without_hands(found),
         "tables": [
             {"title": title, **table(columns, found, kinds, fewer)}
             for title, columns in TABLES.items()
@@ -219,30 +221,27 @@ def best_methods(
 ) -> set[str]:
     """Which methods have a column's best figure as it is printed; none where all are alike.
 
-    Floors and ceilings do not compete: a still frame's hands never jerk. Neither does a HS-Err that
-    is 0 because no real hand is shown, a mask IoU of 1, which only a mask that was given has, or a
-    method that was measured on fewer clips than another one.
+    Floors and ceilings do not compete: a still frame's hands never jerk. Neither does a HS-Err of
+    the few clips in which a method shows hands, a mask IoU of 1, which only a mask that was given
+    has, or a method that was measured on fewer clips than another one.
     """
     values = {
         name: one[column.key].value
         for name, one in found.items()
         if column.key in one and math.isfinite(one[column.key].value)
     }
+    most = max((found[name][column.key].clips for name in values), default=0)
     real = next((value for name, value in values.items() if kinds[name] == "real"), math.nan)
     badness = {}
     for name, value in values.items():
         bad = {"lower": value, "higher": -value, "real": abs(value - real)}[column.better]
-        handless = column.key.startswith("hs_err") and _shows_no_hand(found[name])
+        seldom = column.key in HAND_ERRORS and found[name][column.key].clips < most / 2
         given = column.key == "mask_iou" and value == 1
         competes = kinds[name] not in OF_REAL_CLIPS and name not in fewer
-        if competes and math.isfinite(bad) and not handless and not given:
+        if competes and math.isfinite(bad) and not seldom and not given:
             badness[name] = round(bad, column.digits)
     best = {name for name, bad in badness.items() if bad == min(badness.values())}
     return best if len(best) < len(badness) else set()
-
-
-def _shows_no_hand(one: Estimates) -> bool:
-    return "recall" in one and one["recall"].value == 0
 
 
 def chart(

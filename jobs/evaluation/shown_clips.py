@@ -80,7 +80,7 @@ def leading(methods: Sequence[Measured]) -> Measured | None:
 
 
 def worst_clips(method: Measured | None, count: int) -> list[str]:
-    """Ids of a method's clips with the worst HS-Err, the worst first."""
+    """Ids of a method's clips with the worst hands, the worst first."""
     if method is None or not count:
         return []
     return ranked(read_all(method.folder, sorted(method.scored)), count)
@@ -112,9 +112,7 @@ def shown_clip(
     }
 
 
-def view(
-    method: Measured, real: RealClip, fit: FitMode, full: float, fps: float
-) -> dict[str, Any]:
+def view(method: Measured, real: RealClip, fit: FitMode, full: float, fps: float) -> dict[str, Any]:
     """One method's clip: videos, pictures and figures, or `why` there is nothing to show.
 
     Args:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from handi_model.metrics.intervals import CONFIDENCE, Estimate
 from jobs.evaluation.paper import FRAMES, PARAMETERS, SECONDS, SOURCE, Published, published
 from jobs.evaluation.result import EFFICIENCY, Result
 from pipelines.evaluation.columns import COLUMNS, PAPER, TABLES, Column
 from pipelines.evaluation.protocol import PROTOCOL
+from pipelines.evaluation.table import Estimates
 
 ARROWS = {"lower": "↓", "higher": "↑", "real": "≈ real"}
 NONE = "–"
@@ -60,11 +61,30 @@ def notes(result: Result) -> list[str]:
         for method, seen in counts.items():
             if seen < result.clips[subset]:
                 said.append(f"{subset}, {method}: {seen} of {_count(result.clips[subset])}")
+    for subset, methods in result.estimates.items():
+        said += [f"{subset}, {line}" for line in without_hands(methods)]
     said += [f"measured with {origin}" for origin in result.origins.loaded.values()]
     for key, why in result.origins.missing.items():
         lost = ", ".join(column.title for column in COLUMNS if key in column.needs)
         said.append(f"not measured: {lost}: {why}")
     return said + [f"left out: {problem}" for problem in result.problems]
+
+
+def without_hands(found: Mapping[str, Estimates]) -> list[str]:
+    """A line for each method that shows none of the real hands in some clips.
+
+    Args:
+        found: method -> figures.
+    """
+    lines = []
+    for method, one in found.items():
+        if "recall" in one and "hs_err" in one and one["hs_err"].clips < one["recall"].clips:
+            of = _count(one["recall"].clips)
+            lines.append(
+                f"{method}: HS-Err is of {one['hs_err'].clips} of {of} with hands; in the others "
+                "it shows none of them, which hand recall counts"
+            )
+    return lines
 
 
 def cell(column: Column, estimate: Estimate | None) -> str:

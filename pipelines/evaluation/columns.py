@@ -53,7 +53,7 @@ HANDS = (
     Column("joint_error", "joint distance", "lower", 4, "of the joints that both show, in frames"),
     Column("jerk", "jerk", "real", 4, "third difference of the joints over time, in frames"),
 )
-"""What a generator without hands, which wins HS-Err, does not win."""
+"""What tells a generator that shows few hands, which HS-Err forgives."""
 
 LOCALITY = (
     Column("mask_iou", "mask IoU", "higher", 3, "motion area against the true mask"),

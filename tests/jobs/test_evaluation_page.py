@@ -76,7 +76,8 @@ ESTIMATES = {
 
 
 def scores(hs_err: float) -> Scores:
-    figures = {"hs_err": hs_err, "recall": 0.5, "mask_iou": math.nan}
+    recall = math.nan if math.isnan(hs_err) else 0.5
+    figures = {"hs_err": hs_err, "recall": recall, "mask_iou": math.nan}
     joints = np.full((FRAMES, 42, 2), 0.5, np.float32)
     return Scores(figures, {}, SeenHands(joints, np.ones((FRAMES, 2), bool)), "")
 
@@ -188,7 +189,7 @@ def test_a_clip_that_was_not_made_or_cannot_be_read_or_was_not_measured_is_said_
         part = html.split(f"<h2>{section}</h2>")[1].split("<h2>")[0]
         assert part.count("There is no such clip.") == 3
         assert part.count("It cannot be read: ") == 1
-    assert html.count("<small>HS-Err –, hand recall –, mask IoU –</small>") == 2
+    assert html.count("<small>HS-Err –, hand recall –, mask IoU –</small>") == 3
     assert "<small>HS-Err 0.03000, hand recall 0.500, mask IoU –</small>" in html
 
 
@@ -227,15 +228,20 @@ def test_the_best_method_is_bold_and_floors_and_ceilings_never_are(html):
 
 def test_fewer_clips_a_given_mask_and_a_clip_without_hands_win_nothing():
     kinds = {"ours": "handi", "baseline": "folder"}
-    for key, value, more in (
-        ("fid", 1.0, {}),
-        ("mask_iou", 1.0, {}),
-        ("hs_err", 0.0, {"recall": estimate(0.0)}),
+    none, seldom = Estimate(math.nan, math.nan, math.nan, 0), Estimate(0.1, 0.1, 0.1, 1)
+    for key, won in (
+        ("fid", estimate(0.1)),
+        ("mask_iou", estimate(1.0)),
+        ("hs_err", none),
+        ("hs_err", seldom),
+        ("hs_err_area", seldom),
     ):
-        found = {"ours": {key: estimate(0.9), "recall": estimate(0.5)}}
-        found["baseline"] = {key: estimate(value), **more}
+        found = {name: {key: estimate(0.9)} for name in ("ours", "other")}
+        found["other"] = {key: estimate(0.8)}
+        found["baseline"] = {key: won}
         fewer = ["baseline"] if key == "fid" else []
-        assert "baseline" not in best_methods(BY_KEY[key], found, kinds, fewer)
+        own = {**kinds, "other": "folder"}
+        assert "baseline" not in best_methods(BY_KEY[key], found, own, fewer)
     better = {"ours": {"fid": estimate(2.0)}, "baseline": {"fid": estimate(1.0)}}
     assert best_methods(BY_KEY["fid"], better, kinds) == {"baseline"}
 

@@ -115,6 +115,19 @@ def test_the_notes_say_what_is_missing_and_why(result):
     assert any("FVD of 16 frames" in note and "64x64" in note for note in said)
 
 
+def test_a_method_that_loses_the_hands_is_said_to_and_has_a_dash_where_it_loses_all(result):
+    few = WHOLE | {"hs_err": Estimate(0.1, 0.1, 0.1, 1)}
+    none = WHOLE | {"hs_err": Estimate(math.nan, math.nan, math.nan, 0)}
+    methods = {"ours": WHOLE, "few": few, "none": none | {"recall": Estimate(0, 0, 0, 4)}}
+    changed = {"estimates": {"epic-kitchens": methods}}
+    text = markdown(Result(**{**vars(result), **changed}))
+    assert "- epic-kitchens, few: HS-Err is of 1 of 4 clips with hands; in the others" in text
+    assert "- epic-kitchens, none: HS-Err is of 0 of 4 clips with hands" in text
+    assert "ours: HS-Err" not in text
+    table_2, hands, *_ = rows_of(text, "none")
+    assert table_2[1] == "–" and hands[1].startswith("0.000")
+
+
 def test_the_efficiency_table_names_parameters_frames_seconds_and_memory(result):
     def cost_of(method: str) -> list[str]:
         (row,) = (row for row in rows_of(markdown(result), method) if row[1].endswith("M"))

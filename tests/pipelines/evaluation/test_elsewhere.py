@@ -174,7 +174,9 @@ def test_the_frames_of_a_shorter_video_are_repeated(tmp_path, count):
     ],
 )
 def test_pictures_are_thinned_or_repeated_evenly(tmp_path, count, expected):
-    assert numbers(read_elsewhere(str(pictures(tmp_path / "clip", count)), 4, 64, "crop")) == expected
+    assert (
+        numbers(read_elsewhere(str(pictures(tmp_path / "clip", count)), 4, 64, "crop")) == expected
+    )
 
 
 def test_exact_frames_are_thinned_likewise(tmp_path):
