@@ -12,7 +12,7 @@ from tqdm import tqdm
 from handi_model.metrics.intervals import CONFIDENCE, Estimate
 from handi_model.metrics.locality import FLOW_SIDE
 from jobs.demo_page import data_url
-from jobs.evaluation.paper import FRAMES, PARAMETERS, SECONDS, SOURCE, published
+from jobs.evaluation.paper import TABLE_1, published, published_costs, where_from
 from jobs.evaluation.pictures import Whisker, colour_wheel, shown_frames, whiskers
 from jobs.evaluation.result import Result
 from jobs.evaluation.shown_clips import (
@@ -85,7 +85,7 @@ def write_page(
         areas=AREAS,
         subsets=[subset(name, result, kinds) for name in result.estimates],
         efficiency=efficiency(result, kinds),
-        source=SOURCE,
+        table_1=TABLE_1,
         lead=lead,
         shown=[shown_clip(clips, one, methods, lead, settings.fps) for one in worst if lead],
         frames=[i + 1 for i in shown_frames(result.frames)],
@@ -107,7 +107,7 @@ def subset(name: str, result: Result, kinds: Mapping[str, Kind]) -> dict[str, An
     """A subset's tables and charts, and the paper's own numbers for it."""
     found = result.estimates[name]
     charts = [chart(BY_KEY[key], name, found, kinds) for key in CHARTED]
-    own = {row.method: row.figures for row in published(result.estimates).get(name, [])}
+    own = published(result.estimates).get(name, [])
     counts = result.measured[name]
     fewer = {method: count for method, count in counts.items() if count < result.clips[name]}
     return {
@@ -120,7 +120,8 @@ def subset(name: str, result: Result, kinds: Mapping[str, Kind]) -> dict[str, An
             for title, columns in TABLES.items()
         ],
         "charts": [one for one in charts if one],
-        "paper": _of_the_paper(PAPER, own) if own else None,
+        "paper": _of_the_paper(PAPER, {row.title: row.figures for row in own}) if own else None,
+        "source": where_from(own) if own else "",
     }
 
 
@@ -135,14 +136,17 @@ def efficiency(result: Result, kinds: Mapping[str, Kind]) -> dict[str, Any] | No
             column.key: Estimate(cost, math.nan, math.nan, one.clips)
             for column, cost in zip(EFFICIENCY, costs, strict=True)
         }
-    own = {"parameters": PARAMETERS / 1e6, "seconds": SECONDS}
-    paper = _of_the_paper(EFFICIENCY, {"the paper's method, on one H100": own})
+    costs = published_costs()
+    paper = _of_the_paper(
+        EFFICIENCY[:2],
+        {row.method: {"parameters": row.parameters / 1e6, "seconds": row.seconds} for row in costs},
+    )
     frames = [one.frames for one in result.efficiency.values()]
     # Where networks make different clips, none is the best.
     unlike = found if len({*frames}) > 1 else ()
     return {
         **_with_frames(table(EFFICIENCY, found, kinds, unlike), frames),
-        "paper": _with_frames(paper, [str(FRAMES)]),
+        "paper": _with_frames(paper, [str(row.frames or NONE) for row in costs]),
     }
 
 

@@ -158,7 +158,7 @@ def clip_figure(key: str, scores: Scores | None) -> str:
     """A column's figure of one clip, as the tables print it."""
     column = BY_KEY[key]
     value = scores.figures.get(key, math.nan) if scores else math.nan
-    return printed(column, value * column.scale)
+    return printed(column, value)
 
 
 def printed(column: Column, value: float) -> str:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from handi_model.metrics.intervals import CONFIDENCE, Estimate
-from jobs.evaluation.paper import FRAMES, PARAMETERS, SECONDS, SOURCE, Published, published
+from jobs.evaluation.paper import TABLE_1, Published, published, published_costs, where_from
 from jobs.evaluation.result import EFFICIENCY, Result
 from pipelines.evaluation.columns import COLUMNS, PAPER, TABLES, Column
 from pipelines.evaluation.protocol import PROTOCOL
@@ -117,19 +117,20 @@ def as_csv(result: Result) -> bytes:
     for method, cost in result.efficiency.items():
         for key, value in cost.figures().items():
             writer.writerow(["measured", EFFICIENCY, method, key, value, "", "", cost.clips])
-    if result.efficiency:
-        own = {"parameters": PARAMETERS, "seconds": SECONDS, "num_frames": FRAMES}
+    for row in published_costs() if result.efficiency else []:
+        own = {"parameters": row.parameters, "seconds": row.seconds, "num_frames": row.frames}
         for key, value in own.items():
-            writer.writerow(["paper", EFFICIENCY, "the paper's method", key, value, "", "", ""])
+            if value is not None:
+                writer.writerow(["paper", EFFICIENCY, row.method, key, value, "", "", ""])
     return sink.getvalue().encode()
 
 
 def _of_the_paper(subset: str, own: list[Published]) -> list[str]:
     rows = [
-        [row.method, *(f"{row.figures[column.key]:.{column.digits}f}" for column in PAPER)]
+        [row.title, *(f"{row.figures[column.key]:.{column.digits}f}" for column in PAPER)]
         for row in own
     ]
-    said = f"*Not measured here: the paper's own numbers for {subset}, from {SOURCE}.*"
+    said = f"Not measured here: the paper's own numbers for {subset}, {where_from(own)}."
     return [said, "", *_table(["paper", *map(_title, PAPER)], rows)]
 
 
@@ -146,16 +147,6 @@ def _efficiency(result: Result) -> list[str]:
         ]
         for method, one in result.efficiency.items()
     ]
-    own = [
-        "*the paper's method*",
-        f"{PARAMETERS / 1e6:,.1f} M",
-        f"{FRAMES}",
-        f"{SECONDS}",
-        NONE,
-        "one H100",
-        NONE,
-    ]
-    rows.append(own)
     header = [
         "",
         "parameters",
@@ -165,13 +156,26 @@ def _efficiency(result: Result) -> list[str]:
         "on",
         "clips",
     ]
+    own = [
+        [
+            row.method,
+            f"{row.parameters / 1e6:,.0f} M",
+            str(row.frames or NONE),
+            f"{row.seconds:.2f}",
+        ]
+        for row in published_costs()
+    ]
     said = (
         "Measured while the clips of the tables were made, one after another on each device: the "
         "median clip, and the most memory of any process. Frames: how many a method makes, and "
         "their height x width, before they are brought to those of the tables; methods of "
-        "different frames do not compare in time or memory. The paper's clip is larger."
+        "different frames do not compare in time or memory."
     )
-    return ["## Efficiency (Table 1)", "", said, "", *_table(header, rows)]
+    paper = f"Not measured here, and of larger clips: {TABLE_1}."
+    return [
+        *("## Efficiency (Table 1)", "", said, "", *_table(header, rows)),
+        *("", paper, "", *_table(["paper", *header[1:4]], own)),
+    ]
 
 
 def _title(column: Column) -> str:

@@ -20,7 +20,6 @@ class Column:
         digits: behind the point.
         says: what it is, for a reader who does not know it.
         needs: keys of the networks without which it cannot be had.
-        scale: what the figure is multiplied by, to be read as the paper prints it.
         features: of a Fréchet distance: the features that it compares; else the figure is a mean
             over clips.
     """
@@ -31,14 +30,13 @@ class Column:
     digits: int
     says: str
     needs: tuple[str, ...] = ()
-    scale: float = 1.0
     features: str | None = None
 
 
 PAPER = (
     Column("hs_err", "HS-Err", "lower", 5, "squared distance of the joints that both clips show"),
     Column("fid", "FID", "lower", 2, "of frames", ("inception",), features="inception"),
-    Column("clip_gt", "CLIP_GT", "higher", 3, "frames against the real ones", ("clip",), 100),
+    Column("clip_gt", "CLIP_GT", "higher", 4, "frames against the real ones", ("clip",)),
     Column("fvd", "FVD", "lower", 2, "of clips", ("i3d",), features="i3d"),
     Column("egovlp", "EgoVLP", "higher", 3, "clip against the real one", ("egovlp",)),
     Column("clip_cs", "CLIP_Cs", "higher", 4, "neighbouring frames", ("clip",)),

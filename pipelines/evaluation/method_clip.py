@@ -1,4 +1,4 @@
-"""A method's clip as it is measured: whatever else looks at one, such as the page, reads it here."""
+"""A method's clip as it is measured: what else looks at one, such as the page, reads it here."""
 
 from __future__ import annotations
 

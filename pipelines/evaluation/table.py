@@ -83,7 +83,7 @@ def _estimate(
     if not clips or any(column.key not in scored[clip].figures for clip in clips):
         return None
     values = np.array([scored[clip].figures[column.key] for clip in clips], np.float64)
-    return mean_interval(values * column.scale, draws.means, draws.seed)
+    return mean_interval(values, draws.means, draws.seed)
 
 
 @dataclass(frozen=True)

@@ -288,6 +288,8 @@ def test_the_papers_own_numbers_stand_apart_and_are_said_not_to_be_measured_here
         assert "The paper's own numbers, not measured here" in block
         assert "<b>" not in block
     assert "0.01512" in apart[0] and "8.64" in apart[1]
+    for method in ("Open-Sora", "DynamiCrafter", "CogVideoX"):
+        assert all(method in block for block in apart)
     measured = html
     for block in apart:
         measured = measured.replace(block, "")
