@@ -175,9 +175,6 @@ def _validated(
     )
     (measured,) = measure(generated, clip, detector)
     numbers = measured.numbers()
-    if not clip.detected.any():
-        # Nothing to be wrong about is no merit.
-        numbers["hs_err"] = math.nan
     figures |= {name: numbers[name] for name in FIGURES}
     named = {f"validation/{name}": value for name, value in figures.items()}
     fps = settings.fps or pipe.config.fps

@@ -172,7 +172,7 @@ class EvaluateSettings(Sampling):
     workers: int | None = Field(
         None, ge=1, description="Processes; one a GPU, or a CPU without any, by default."
     )
-    shown: int = Field(24, ge=0, description="Clips on the page, those with the worst HS-Err.")
+    shown: int = Field(24, ge=0, description="Clips on the page, those with the worst hands.")
     fps: float | None = Field(
         None, gt=0, le=120, description="Frames a second of the videos; the data set's by default."
     )
