@@ -20,7 +20,7 @@ LOST_HOST = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": 2
 """For PostgreSQL: a host that vanishes without a word is given up within 20 seconds."""
 
 
-class now(FunctionElement[float]):  # noqa: N801 # stands in statements as a function does
+class now(FunctionElement[float]):  # stands in statements as a function does
     """The database's own clock, Unix seconds: machines that share it need not agree on the time."""
 
     type = Float()

@@ -9,7 +9,7 @@ work on it may differ.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
@@ -273,6 +273,6 @@ def _next_turn(owner: str) -> Any:
     own = select(func.max(VideoJob.turn) + 1).where(*unfinished, VideoJob.owner == owner)
     waiting = select(func.min(VideoJob.turn)).where(*_visible(), VideoJob.status == "queued")
     running = select(func.max(VideoJob.turn)).where(*_visible(), VideoJob.status == "in_progress")
-    first, present, last = (one.scalar_subquery() for one in (own, waiting, running))
-    present = func.coalesce(present, last, 0)
-    return case((first > present, first), else_=present)
+    following = own.scalar_subquery()
+    present = func.coalesce(waiting.scalar_subquery(), running.scalar_subquery(), 0)
+    return case((following > present, following), else_=present)

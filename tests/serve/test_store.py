@@ -454,8 +454,12 @@ def test_an_expired_job_is_hidden_before_it_is_swept(store):
 @pytest.mark.parametrize(("ended", "seconds"), [(0, 60), (1, 60), (7, 9), (60, 1)])
 def test_seconds_a_job_are_those_of_the_last_minute(store, ended, seconds):
     for _ in range(ended):
-        accepted(store, status="completed", completed_at=time.time(), expires_at=time.time() + HOUR_S)
-    accepted(store, status="completed", completed_at=time.time() - 120, expires_at=time.time() + HOUR_S)
+        accepted(
+            store, status="completed", completed_at=time.time(), expires_at=time.time() + HOUR_S
+        )
+    accepted(
+        store, status="completed", completed_at=time.time() - 120, expires_at=time.time() + HOUR_S
+    )
     assert store.seconds_a_job() == seconds
 
 
