@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, Float, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateColumn
+from sqlalchemy.sql.functions import FunctionElement
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from pipelines.records import one_line
@@ -17,8 +20,25 @@ LOST_HOST = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": 2
 """For PostgreSQL: a host that vanishes without a word is given up within 20 seconds."""
 
 
+class now(FunctionElement[float]):  # stands in statements as a function does
+    """The database's own clock, Unix seconds: machines that share it need not agree on the time."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _(element: Any, compiler: Any, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now, "postgresql")
+def _(element: Any, compiler: Any, **_: Any) -> str:
+    return "CAST(extract(epoch FROM statement_timestamp()) AS DOUBLE PRECISION)"
+
+
 def open_database(url: str) -> Engine:
-    """Open a database; a missing SQLite file and missing tables are made.
+    """Open a database; a missing SQLite file, missing tables and missing columns are made.
 
     Raises:
         ValueError: if that cannot be, in one line without the password.
@@ -26,6 +46,7 @@ def open_database(url: str) -> Engine:
     try:
         engine = _engine(url)
         _create_tables(engine)
+        _add_columns(engine)
     except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
         raise ValueError(f"store: {_without_password(url)}: {one_line(error)}") from None
     return engine
@@ -33,6 +54,8 @@ def open_database(url: str) -> Engine:
 
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError("jobs are kept in SQLite or PostgreSQL")
     if parsed.get_backend_name() != "sqlite":
         patience = LOST_HOST if parsed.get_driver_name() == "psycopg" else {}
         return create_engine(parsed, pool_pre_ping=True, connect_args=patience)
@@ -53,6 +76,18 @@ def _engine(url: str) -> Engine:
 def _create_tables(engine: Engine) -> None:
     # Twice, for somebody else may create them between the look and the creation.
     Base.metadata.create_all(engine)
+
+
+@retry(retry=retry_if_exception_type(SQLAlchemyError), stop=stop_after_attempt(2), reraise=True)
+def _add_columns(engine: Engine) -> None:
+    """Bring the tables of an older version up to this one."""
+    for table in Base.metadata.sorted_tables:
+        there = {column["name"] for column in inspect(engine).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                made = CreateColumn(column).compile(dialect=engine.dialect)
+                with engine.begin() as connection:
+                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {made}")
 
 
 def _without_password(url: str) -> str:
