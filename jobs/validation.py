@@ -24,6 +24,7 @@ from handi_model.pipeline import HandiPipeline
 from handi_model.seeds import clip_seed, hashed
 from handi_model.training import Networks, stage_noise_loss
 from jobs.fit_report import Pictures, generate, measure, pictures
+from pipelines.records import HELD_BACK
 from pipelines.training_clips import TrainingClips
 
 FIGURES = ("mask_iou", "psnr", "gain", "hs_err", "joint_error", "presence")
@@ -225,7 +226,7 @@ def held_out(
         ValueError: if nothing is left to train on, in one line.
     """
     indices = sorted(range(len(clip_ids)), key=lambda i: (hashed(clip_ids[i]), clip_ids[i]))
-    free = [i for i in indices if splits[i] not in ("validation", "test")]
+    free = [i for i in indices if splits[i] not in HELD_BACK]
     kept = [i for i in indices if splits[i] == "validation"]
     if not kept:
         count = min(count, len(free) // 3)
