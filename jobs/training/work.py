@@ -22,7 +22,7 @@ from handi_model.trainable import choose_trainable, trainable_parameters
 from handi_model.trainer import DDP_OPTIONS, Trainer
 from handi_model.training import Networks
 from handi_model.training_state import TrainingState
-from jobs.training.course import Course
+from jobs.training.course import Course, validation_due
 from jobs.training.meter import Meter
 from jobs.training.records import Note, Reporter
 from jobs.training.settings import TrainSettings
@@ -64,6 +64,14 @@ class Work:
     @property
     def device(self) -> torch.device:
         return self.pipe.device
+
+    def validates(self, done: int) -> bool:
+        """Whether a validation follows after so many steps."""
+        epoch_steps = self.settings.plan(len(self.training_clips)).steps
+        every = self.settings.validation.every_epochs
+        return bool(self.held_out) and validation_due(
+            done, epoch_steps, self.settings.epochs, every
+        )
 
     def save(self, course: Course, at_once: bool = False) -> None:
         """Begin to write a checkpoint; the training goes on meanwhile.

@@ -21,7 +21,6 @@ from handi_model.training import LossSettings, Networks
 from jobs.validation import (
     Tally,
     ValidationSettings,
-    evaluating,
     held_out,
     noise_losses,
     validate,
@@ -149,14 +148,6 @@ def test_nothing_else_changes(pipe, networks, data):
     assert random.getstate() == states[2]
     assert all(torch.equal(value, weights[name]) for name, value in pipe.unet.state_dict().items())
     assert all(parameter.grad is None for parameter in pipe.unet.parameters())
-
-
-def test_the_mode_comes_back_after_a_mistake():
-    network = torch.nn.Sequential(torch.nn.Dropout())
-    with pytest.raises(KeyError), evaluating(network):
-        assert not network[0].training
-        raise KeyError
-    assert network.training and network[0].training
 
 
 def test_a_wrapper_that_waits_for_other_workers_is_not_called(pipe, networks, data):
