@@ -19,6 +19,9 @@ from serve.records import Base
 LOST_HOST = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": 20000}
 """For PostgreSQL: a host that vanishes without a word is given up within 20 seconds."""
 
+SILENT_CLIENT_S = 10
+"""For PostgreSQL: a transaction in which nothing comes for so long is undone."""
+
 
 class now(FunctionElement[float]):  # stands in statements as a function does
     """The database's own clock, Unix seconds: machines that share it need not agree on the time."""
@@ -58,7 +61,16 @@ def _engine(url: str) -> Engine:
         raise ValueError("jobs are kept in SQLite or PostgreSQL")
     if parsed.get_backend_name() != "sqlite":
         patience = LOST_HOST if parsed.get_driver_name() == "psycopg" else {}
-        return create_engine(parsed, pool_pre_ping=True, connect_args=patience)
+        engine = create_engine(parsed, pool_pre_ping=True, connect_args=patience)
+
+        @event.listens_for(engine, "connect")
+        def silent_clients(connection: Any, _: Any) -> None:
+            # Whoever is stopped in the middle of a transaction does not keep its locks.
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET idle_in_transaction_session_timeout = '{SILENT_CLIENT_S}s'")
+            connection.commit()
+
+        return engine
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(parsed, connect_args={"timeout": 30})

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
+    Connection,
     CursorResult,
     bindparam,
     case,
@@ -158,11 +159,13 @@ class JobStore:
         Returns:
             Tickets that are void: the job was deleted or given to somebody else.
         """
-        renewed = self._change_all(
-            _held(ticket).values(progress=percent, lease_until=now() + lease_s)
-            for ticket, percent in progress.items()
-        )
-        return {ticket for ticket, rows in zip(progress, renewed, strict=True) if not rows}
+        if not progress:
+            return set()
+        percent = case(dict(progress), value=VideoJob.ticket)
+        self._change(_held(*progress).values(progress=percent, lease_until=now() + lease_s))
+        held = select(VideoJob.ticket).where(*_valid(*progress))
+        with Session(self._engine) as session:
+            return set(progress) - set(session.scalars(held))
 
     def complete(self, ticket: str, keep_s: float) -> bool:
         """End a job well, and keep it for so long; False if the ticket is void."""
@@ -224,21 +227,28 @@ class JobStore:
         return self._change(_held(ticket).values(**values)) == 1
 
     def _change(self, statement: Any) -> int:
-        return self._change_all([statement])[0]
+        # A transaction that is over with its statement: whoever is stopped in the middle of one,
+        # before its commit, holds its locks, on SQLite that of the whole database.
+        with self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            return _rows_changed(connection, statement)
 
     def _change_all(self, statements: Iterable[Any]) -> list[int]:
         """Execute in one transaction; gives how many rows each changed."""
         with self._engine.begin() as connection:
-            # Without the option an insert counts no rows on PostgreSQL.
-            results: list[CursorResult[Any]] = [
-                connection.execute(statement.execution_options(preserve_rowcount=True))
-                for statement in statements
-            ]
-            return [result.rowcount for result in results]
+            return [_rows_changed(connection, statement) for statement in statements]
 
     def _read(self, query: Any) -> list[VideoJob]:
         with Session(self._engine, expire_on_commit=False) as session:
             return list(session.scalars(query))
+
+
+def _rows_changed(connection: Connection, statement: Any) -> int:
+    # Without the option an insert counts no rows on PostgreSQL.
+    done: CursorResult[Any] = connection.execute(
+        statement.execution_options(preserve_rowcount=True)
+    )
+    return done.rowcount
 
 
 def _visible(owner: str | None = None) -> list[Any]:
@@ -248,10 +258,14 @@ def _visible(owner: str | None = None) -> list[Any]:
     return [VideoJob.deleted.is_(False), alive, *whose]
 
 
-def _held(ticket: str) -> Any:
-    """An update of the job of a ticket that is not void."""
-    held = (VideoJob.ticket == ticket, VideoJob.status == "in_progress")
-    return update(VideoJob).where(*_visible(), *held)
+def _valid(*tickets: str) -> list[Any]:
+    """Of a ticket that is not void."""
+    return [*_visible(), VideoJob.ticket.in_(tickets), VideoJob.status == "in_progress"]
+
+
+def _held(*tickets: str) -> Any:
+    """An update of the jobs of those tickets that are not void."""
+    return update(VideoJob).where(*_valid(*tickets))
 
 
 def _due() -> list[Any]:

@@ -41,20 +41,24 @@ class Sweeper:
     async def _for_ever(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(self.sweep)
+                await asyncio.to_thread(self._sweep)
             except Exception as error:
                 logger.warning("sweeper: %s; tried again", one_line(error))
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), SWEEP_S)
             self._woken.clear()
 
-    def sweep(self) -> None:
-        """Give up jobs that were started too often, and remove what is deleted or expired."""
-        self._store.give_up(self._settings.max_attempts, self._settings.expire_after_s)
-        for job_id in self._store.outlived(SWEPT_AT_ONCE):
-            try:
-                self._files.remove(job_id)
-                self._store.forget(job_id)
-            except Exception as error:  # it is there the next time, and the others need not wait
-                logger.warning("%s cannot be removed: %s", job_id, one_line(error))
+    def _sweep(self) -> None:
+        sweep(self._settings, self._store, self._files)
         self._figures.depth(self._store.counts())
+
+
+def sweep(settings: ServeSettings, store: JobStore, files: JobFiles) -> None:
+    """Give up jobs that were started too often, and remove what is deleted or expired."""
+    store.give_up(settings.max_attempts, settings.expire_after_s)
+    for job_id in store.outlived(SWEPT_AT_ONCE):
+        try:
+            files.remove(job_id)
+            store.forget(job_id)
+        except Exception as error:  # it is there the next time, and the others need not wait
+            logger.warning("%s cannot be removed: %s", job_id, one_line(error))
