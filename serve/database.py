@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import DDL, Engine, Table, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.schema import CreateColumn
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from pipelines.records import one_line
@@ -18,7 +19,7 @@ LOST_HOST = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": 2
 
 
 def open_database(url: str) -> Engine:
-    """Open a database; a missing SQLite file and missing tables are made.
+    """Open a database; a missing SQLite file, missing tables and columns are made.
 
     Raises:
         ValueError: if that cannot be, in one line without the password.
@@ -49,10 +50,24 @@ def _engine(url: str) -> Engine:
     return engine
 
 
-@retry(retry=retry_if_exception_type(SQLAlchemyError), stop=stop_after_attempt(2), reraise=True)
+# Again, for somebody else may create the same between the look and the creation.
+@retry(retry=retry_if_exception_type(SQLAlchemyError), stop=stop_after_attempt(5), reraise=True)
 def _create_tables(engine: Engine) -> None:
-    # Twice, for somebody else may create them between the look and the creation.
     Base.metadata.create_all(engine)
+    for table in Base.metadata.sorted_tables:
+        _add_columns(engine, table)
+        for index in table.indexes:
+            index.create(engine, checkfirst=True)
+
+
+def _add_columns(engine: Engine, table: Table) -> None:
+    """Add what an earlier version of this program did not know; its rows have null there."""
+    known = {column["name"] for column in inspect(engine).get_columns(table.name)}
+    for column in table.columns:
+        if column.name not in known:
+            added = CreateColumn(column).compile(dialect=engine.dialect)
+            with engine.begin() as connection:
+                connection.execute(DDL(f"ALTER TABLE {table.name} ADD COLUMN {added}"))
 
 
 def _without_password(url: str) -> str:

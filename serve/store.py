@@ -19,12 +19,13 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    not_,
     or_,
     select,
     tuple_,
     update,
 )
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import (
     retry,
@@ -60,13 +61,27 @@ class JobStore:
         self._engine = open_database(url)
 
     def add(self, job: VideoJob, most_queued: int) -> bool:
-        """Accept a job unless so many are queued already; gateways at once may add one each."""
+        """Accept a job; False where its idempotency key is taken, or so many are queued already.
+
+        Gateways at once may add one job each, but under one key only one of them.
+        """
         values = {column.key: getattr(job, column.key) for column in VideoJob.__mapper__.columns}
         queued = select(func.count()).where(*_visible(), VideoJob.status == "queued")
         types = VideoJob.__table__.c
         row = select(*(bindparam(name, value, types[name].type) for name, value in values.items()))
         row = row.where(queued.scalar_subquery() < most_queued)
-        return self._change(insert(VideoJob).from_select(list(values), row)) == 1
+        freed = [_freed_key(job)] if job.idempotency_key else []
+        try:
+            changed = self._change_all([*freed, insert(VideoJob).from_select(list(values), row)])
+        except IntegrityError:  # the unique index of the keys
+            return False
+        return changed[-1] == 1
+
+    def asked_before(self, owner: str, idempotency_key: str) -> VideoJob | None:
+        """The owner's job under that key."""
+        whose = (*_visible(owner), VideoJob.idempotency_key == idempotency_key)
+        jobs = self._read(select(VideoJob).where(*whose))
+        return jobs[0] if jobs else None
 
     def get(self, job_id: str, owner: str) -> VideoJob | None:
         """The owner's job of that id."""
@@ -259,6 +274,19 @@ def _visible(owner: str | None = None) -> list[Any]:
     alive = or_(VideoJob.expires_at.is_(None), VideoJob.expires_at > time.time())
     whose = [] if owner is None else [VideoJob.owner == owner]
     return [VideoJob.deleted.is_(False), alive, *whose]
+
+
+def _freed_key(job: VideoJob) -> Any:
+    """An update that takes the key of a job from one that is over but not swept up yet."""
+    return (
+        update(VideoJob)
+        .where(
+            VideoJob.owner == job.owner,
+            VideoJob.idempotency_key == job.idempotency_key,
+            not_(and_(*_visible())),
+        )
+        .values(idempotency_key=None)
+    )
 
 
 def _held(ticket: str) -> Any:

@@ -17,7 +17,6 @@ from handi_model.device import DTYPES, usable_device
 from handi_model.hands import HandDetector
 from pipelines.clip_files import encode_gif, encode_mp4, encode_png
 from pipelines.patience import patient
-from pipelines.records import one_line
 from serve.figures import ModelFigures
 from serve.files import DRAWN, SCENE, VARIANTS, JobFiles
 from serve.model.detection import keypoints_in
@@ -25,11 +24,13 @@ from serve.model.holding import Held, Watch
 from serve.model.rendering import (
     Abandoned,
     Clip,
+    ClipError,
     Item,
     OnStep,
     grouped,
     largest_group,
     predict_areas,
+    reason,
     render,
 )
 from serve.orders import Dispatch, MaskOrder
@@ -217,7 +218,7 @@ class Generator:
             scene = read(job.id, SCENE)
             return Item(job, scene, None if job.mask_steps else read(job.id, DRAWN))
         except FileNotFoundError:
-            return RuntimeError("the picture that it starts from is gone; send it again")
+            return ClipError("picture_gone", "the picture that it starts from is gone")
 
     async def _finish(self, job: VideoJob, result: Clip | Exception) -> None:
         began = time.monotonic()
@@ -237,10 +238,9 @@ class Generator:
 
     def _fail(self, job: VideoJob, error: Exception) -> None:
         """End a job badly, unless it is not this replica's any more."""
-        logger.warning("%s failed: %s", job.id, error)
-        code = "invalid_request" if isinstance(error, ValueError) else "generation_failed"
+        logger.warning("%s failed: %s", job.id, error, exc_info=error)
         fail = patient_store(self._store.fail)
-        if fail(job.ticket or "", code, one_line(error), self._expires_at()):
+        if fail(job.ticket or "", *reason(job, error), self._expires_at()):
             self._figures.ended("failed", time.time() - job.created_at)
 
     def _keep(self, job: VideoJob, files: dict[str, bytes]) -> None:
