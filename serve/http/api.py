@@ -36,9 +36,14 @@ def build_api(services: Services) -> FastAPI:
 def _document_errors_as_they_are(app: FastAPI) -> None:
     """FastAPI documents 422 for what is answered with 400 here, and knows nothing of the keys."""
     made = app.openapi()
+    refusal = {
+        "description": "Forbidden: a page of another site, or another host name.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+    }
     for path in made["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
+            operation["responses"]["403"] = refusal  # of the doorkeeper, whatever is asked
             if "401" in operation["responses"]:
                 operation["security"] = [{"key": []}]
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}

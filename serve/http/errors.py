@@ -16,6 +16,7 @@ from pipelines.patience import is_away
 ErrorType = Literal[
     "invalid_request_error",
     "authentication_error",
+    "permission_error",
     "not_found_error",
     "conflict_error",
     "rate_limit_error",
@@ -25,6 +26,7 @@ ErrorType = Literal[
 
 TYPES: dict[int, ErrorType] = {
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     409: "conflict_error",
     429: "rate_limit_error",
