@@ -42,7 +42,7 @@ class Dispatcher:
     ) -> None:
         self._settings = settings
         self._generator = generator
-        self._store = JobStore(settings.store)
+        self._store = JobStore(settings.store, settings.store_password_file)
         self._files = JobFiles(settings.results)
         self._figures = QueueFigures()
         self._sent: dict[str, asyncio.Task[None]] = {}

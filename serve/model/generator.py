@@ -44,7 +44,7 @@ Made = TypeVar("Made")
 class Generator:
     async def __init__(self, settings: ServeSettings) -> None:  # type: ignore[misc] # Serve awaits it
         self._settings = settings
-        self._store = JobStore(settings.store)
+        self._store = JobStore(settings.store, settings.store_password_file)
         self._files = JobFiles(settings.results)
         self._figures = ModelFigures()
         self._held = Held(self._store, settings.lease_s)
