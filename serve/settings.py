@@ -62,8 +62,8 @@ class ServeSettings(BaseModel):
     )
     hosts: Listed = Field(
         default_factory=list,
-        description="Host names that the service has, comma-separated, `*.NAME` for all below, "
-        "`*` for any; without API keys by default localhost and IP addresses.",
+        description="Without API keys: host names under which it is asked, beside localhost and "
+        "its addresses, comma-separated; `*.NAME` for all below one, `*` for any.",
     )
 
     gateways: int = Field(1, ge=1, description="Replicas that take requests.")

@@ -109,10 +109,7 @@ def test_a_page_elsewhere_cannot_embed_what_the_service_shows_but_may_link_to_it
         assert client.get("/", headers={"Sec-Fetch-Site": site}).status_code == 200
 
 
-def test_with_keys_any_name_will_do_unless_names_are_given(at, services):
+def test_with_keys_any_name_and_any_page_will_do(at, services):
     services.keys = [fingerprint("mine")]
     headers = {"Authorization": "Bearer mine", "Origin": "https://elsewhere.example"}
     assert at("handi.example").get("/v1/models", headers=headers).status_code == 200
-    refused(
-        at("handi.example", hosts=["other.example"]).get("/v1/models", headers=headers), 403, "host"
-    )
