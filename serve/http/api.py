@@ -21,6 +21,8 @@ def build_api(services: Services) -> FastAPI:
         title="HANDI",
         version=version("handi"),
         description="From one picture and an instruction, a clip in which the hands do the action.",
+        docs_url=None,  # of FastAPI, which load their scripts from elsewhere
+        redoc_url=None,
     )
     app.state.services = services
     for routes in (videos, masks, about, page):
