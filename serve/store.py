@@ -54,13 +54,14 @@ patient_store = retry(
 class JobStore:
     """Args:
         url: of SQLAlchemy; a missing SQLite file and missing tables are made.
+        password_file: with the database's password.
 
     Raises:
         ValueError: if it cannot be opened, in one line.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_database(url)
+    def __init__(self, url: str, password_file: str | None = None) -> None:
+        self._engine = open_database(url, password_file)
 
     def add(self, job: VideoJob, most_queued: int) -> bool:
         """Accept a job; False where its idempotency key is taken, or so many are queued already.

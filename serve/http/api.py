@@ -21,6 +21,8 @@ def build_api(services: Services) -> FastAPI:
         title="HANDI",
         version=version("handi"),
         description="From one picture and an instruction, a clip in which the hands do the action.",
+        docs_url=None,  # of FastAPI, which load their scripts from elsewhere
+        redoc_url=None,
     )
     app.state.services = services
     for routes in (videos, masks, about, page):
@@ -37,9 +39,14 @@ def build_api(services: Services) -> FastAPI:
 def _complete_document(app: FastAPI) -> None:
     """FastAPI documents 422 for what is a 400 here, and knows nothing of keys and forms."""
     made = app.openapi()
+    refusal = {
+        "description": "Forbidden: a page of another site, or another host name.",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/ErrorBody"}}},
+    }
     for path in made["paths"].values():
         for operation in path.values():
             operation["responses"].pop("422", None)
+            operation["responses"]["403"] = refusal  # of the doorkeeper, whatever is asked
             if "401" in operation["responses"]:
                 operation["security"] = [{"key": []}]
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}

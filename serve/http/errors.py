@@ -22,6 +22,7 @@ logger = logging.getLogger("ray.serve")
 ErrorType = Literal[
     "invalid_request_error",
     "authentication_error",
+    "permission_error",
     "not_found_error",
     "conflict_error",
     "rate_limit_error",
@@ -32,6 +33,7 @@ ErrorType = Literal[
 TYPES: dict[int, tuple[ErrorType, str]] = {
     400: ("invalid_request_error", "invalid_value"),
     401: ("authentication_error", "invalid_api_key"),
+    403: ("permission_error", "permission_denied"),
     404: ("not_found_error", "not_found"),
     405: ("invalid_request_error", "method_not_allowed"),
     409: ("conflict_error", "conflict"),

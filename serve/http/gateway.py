@@ -12,7 +12,7 @@ from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
 from pipelines.saved_model import SavedModel
-from serve.figures import scrape
+from serve.figures import Scrape
 from serve.files import JobFiles
 from serve.http.api import build_api
 from serve.http.errors import SOON_S, ApiError, log_incident
@@ -47,13 +47,13 @@ class Gateway:
         self.services = Services(
             settings=settings,
             limits=Limits(settings, model, int(time.time())),
-            store=JobStore(settings.store),
+            store=JobStore(settings.store, settings.store_password_file),
             files=JobFiles(settings.results),
             keys=keys,
             wake=wake,
             predict_mask=predict_mask,
             detect_hands=detect_hands,
-            scrape=scrape,
+            scrape=Scrape(),
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass
 
+from serve.http.decoding import Decode
 from serve.http.errors import ApiError, shown
 from serve.http.forms import MaskForm, VideoForm
 from serve.http.pictures import area_png, scene_png
@@ -94,13 +93,12 @@ async def read_mask_order(
 
 
 async def _decoded(
-    decode: Callable[[bytes, int, int, int], bytes],
+    decode: Decode,
     data: bytes,
     size: tuple[int, int],
     services: Services,
 ) -> bytes:
-    loop, most = asyncio.get_running_loop(), services.settings.max_image_pixels
-    return await loop.run_in_executor(services.decoder, decode, data, *size, most)
+    return await services.decoder.decode(decode, data, size, services.settings.max_image_pixels)
 
 
 def no_such_model(asked: str, served: str) -> ApiError:

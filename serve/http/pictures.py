@@ -59,6 +59,15 @@ def open_picture(name: str, data: bytes, most_pixels: int) -> Image.Image:
     return upright(picture)
 
 
+def pixels_of(data: bytes) -> int:
+    """How many the header promises; none where `open_picture` refuses it."""
+    try:
+        width, height = Image.open(io.BytesIO(data), formats=FORMATS).size
+    except Exception:  # each decoder has its own
+        return 0
+    return width * height
+
+
 def reduced(picture: Image.Image, height: int, width: int) -> Image.Image:
     """A picture no more than some times the clip's size: floats of a photograph fill gigabytes."""
     factor = min(picture.height // (2 * height), picture.width // (2 * width))

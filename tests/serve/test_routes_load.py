@@ -111,7 +111,7 @@ def test_the_storage_of_clips_being_away_is_told(client, services, monkeypatch, 
     job = created(client)
     completed(services, job["id"])
 
-    def away(*_: Any) -> Any:
+    def away(*_: Any, **__: Any) -> Any:
         raise error
 
     monkeypatch.setattr("serve.files.read_bytes", away)
