@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from jobs.cli import recipe
 from pipelines.records import one_line
 from pipelines.storage import read_bytes
 
@@ -38,7 +39,6 @@ def track_run(
     """
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         return
-    from jobs.cli import recipe
     from jobs.experiment import Experiment  # imports MLflow, which takes seconds
 
     name, tags = run_name(output, recipe()), {"handi.output": output}
@@ -50,19 +50,19 @@ def track_run(
 
 def place(url: str) -> str:
     """The end of a path or URL, by which a person knows it: such as `demo/run`."""
-    return "/".join(
-        [part for part in url.partition("://")[2 * ("://" in url)].split("/") if part][-2:]
-    )
+    path = url.split("://", 1)[-1].strip("/")
+    return "/".join(path.split("/")[-2:])
 
 
-def run_name(output: str, recipe: str | None = None) -> str:
+def run_name(output: str, made_by: str | None = None) -> str:
     """What a run is called: after its output and its recipe, such as `demo/run (tiny)`.
 
     Args:
         output: path or URL.
-        recipe: name of the file of keys, or of what else makes the run; None says nothing.
+        made_by: name of the recipe, or of what else makes the run; None says nothing.
     """
-    return f"{place(output)} ({recipe.rstrip('/').rsplit('/', 1)[-1]})" if recipe else place(output)
+    name = place(output)
+    return f"{name} ({made_by.rstrip('/').rsplit('/', 1)[-1]})" if made_by else name
 
 
 def source_tags() -> dict[str, str]:
