@@ -83,7 +83,7 @@ def ablate(settings: AblationSettings, bench: Bench) -> None:
     text = table(runs)
     write_bytes(join(settings.output, "table.md"), text.encode())
     print(text)
-    track_run("ablation", settings, {}, [join(settings.output, "table.md")])
+    track_run("ablation", settings, settings.output, {}, [join(settings.output, "table.md")])
 
 
 def run_url(settings: AblationSettings, condition: str, seed: int) -> str:

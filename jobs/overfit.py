@@ -57,7 +57,7 @@ def overfit(settings: LearningSettings, bench: Bench) -> None:
             f"hands {row.presence:.2f}"
         )
     print(f"picture: {join(settings.output, 'strip.png')}")
-    track_run("overfit", settings, mean, [join(settings.output, "strip.png")])
+    track_run("overfit", settings, settings.output, mean, [join(settings.output, "strip.png")])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -114,8 +115,14 @@ class TrainSettings(BaseModel):
         """How the training goes through so many clips."""
         return EpochPlan(clips, self.batch_size, self.clips_per_pass, self.repeats, self.seed)
 
-    def begun_with(self) -> dict[str, object]:
-        """What must stay the same for a training to be gone on with."""
-        kept = ("model", "checkpoint", "trains", "lora_rank", "batch_size", "clips_per_pass")
-        begun = {name: getattr(self, name) for name in (*kept, "repeats", "seed", "cycle")}
-        return {**begun, "validation.held_out": self.validation.held_out}
+    def begun_with(self) -> dict[str, Any]:
+        """Every key, nested ones joined by dots, as a checkpoint keeps them: JSON's values."""
+        return dict(_joined(self.model_dump(mode="json")))
+
+
+def _joined(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _joined(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

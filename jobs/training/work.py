@@ -25,6 +25,7 @@ from handi_model.training_state import TrainingState
 from jobs.training.course import Course, validation_due
 from jobs.training.meter import Meter
 from jobs.training.records import Note, Reporter
+from jobs.training.resuming import checkpoints_folder
 from jobs.training.settings import TrainSettings
 from jobs.validation import held_out
 from pipelines.checkpoints import CheckpointWriter, latest_checkpoint
@@ -35,7 +36,7 @@ from pipelines.notices import take_notices
 from pipelines.patience import patient
 from pipelines.prior import read_prior
 from pipelines.running.refusal import refusals
-from pipelines.storage import fetch_folder, join
+from pipelines.storage import fetch_folder
 
 
 @dataclass(frozen=True)
@@ -93,10 +94,6 @@ class Work:
                 self.checkpoints.save(course.done, state.write, course.score)
                 if at_once:
                     self.checkpoints.wait()
-
-
-def checkpoints_folder(settings: TrainSettings) -> str:
-    return join(settings.output, "checkpoints")
 
 
 def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
