@@ -69,6 +69,8 @@ class HandiPipeline(DiffusionPipeline):
 
     Args:
         residual: what the network denoises, see `ModelConfig.residual`.
+        uses_mask: whether stage 2 was trained under a motion area. Without, there is no stage 1:
+            the network sees an area that covers the whole frame, and a clip may change anywhere.
         num_frames, guidance_scale, num_inference_steps: defaults of a call.
     """
 
@@ -91,6 +93,7 @@ class HandiPipeline(DiffusionPipeline):
         num_frames: int = 16,
         guidance_scale: float = 9.0,
         num_inference_steps: int = 25,
+        uses_mask: bool = True,
     ) -> None:
         super().__init__()
         self.register_modules(
@@ -101,6 +104,7 @@ class HandiPipeline(DiffusionPipeline):
             num_frames=num_frames,
             guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps,
+            uses_mask=uses_mask,
         )
 
     @property
@@ -156,7 +160,8 @@ class HandiPipeline(DiffusionPipeline):
             guidance_scale: of both stages, from 1 (none); a list gives each clip its own.
             negative_prompt: what guidance moves away from.
             mask: the motion area, white or 1 inside: skips stage 1. A PIL image, an (H, W) array
-                or tensor, or a list with one for each prompt; cut as the image is.
+                or tensor, or a list with one for each prompt; cut as the image is. A model
+                without a motion mask takes it too: what lies outside is overwritten alone.
             mask_threshold: a predicted pixel at or above it belongs to the motion area, (0, 1).
             mask_radius: of the disc that cleans the predicted area, pixels; default 1/85 of the
                 shorter side (3 at 256); 0 does not clean.
@@ -196,7 +201,10 @@ class HandiPipeline(DiffusionPipeline):
         encoded = self._encode(request, scenes)
         mask_noise, video_noise = self._noise(encoded.image_latent, request)
         steps = 0 if output_type == "mask" else request.num_inference_steps
-        before = request.mask_steps if request.areas is None else 0
+        areas = request.areas
+        if areas is None and not self.config.uses_mask:
+            areas = np.ones((len(scenes), *request.size), np.float32)
+        before = request.mask_steps if areas is None else 0
 
         with self.progress_bar(total=before + steps) as bar:
 
@@ -206,7 +214,7 @@ class HandiPipeline(DiffusionPipeline):
                 condition = encoded.condition(areas)
                 return denoise(self.unet, self.scheduler, noise, condition, stage, count, watch)
 
-            if request.areas is None:
+            if areas is None:
                 prior = self.unet.prior.expand(len(scenes), -1, -1)
                 mask_latent = sample("mask", mask_noise, prior)
                 if self.config.residual:
@@ -215,12 +223,11 @@ class HandiPipeline(DiffusionPipeline):
                 areas = motion_areas(
                     self.vae, mask_latent, mask_threshold, mask_radius, decode_chunk_size
                 )
-            else:
-                areas = request.areas
             masks = np.stack([feathered(area, feather) for area in areas])
             frames: list[Any] = []
             if output_type != "mask":
-                latents = sample("video", video_noise, torch.from_numpy(areas).to(scenes.device))
+                seen = areas if self.config.uses_mask else np.ones_like(areas)
+                latents = sample("video", video_noise, torch.from_numpy(seen).to(scenes.device))
                 if self.config.residual:
                     latents = latents + encoded.image_latent[:, :, None]
                 frames = self._frames(latents, scenes, masks, output_type, decode_chunk_size)

@@ -42,6 +42,7 @@ class SavedModel:
     most_steps: denoising steps that the schedule has.
     tokenizer: the text of its `tokenizer.json`; empty where it has none.
     longest_prompt: tokens that the text encoder reads.
+    uses_mask: see `HandiPipeline`.
     """
 
     url: str
@@ -53,6 +54,7 @@ class SavedModel:
     most_steps: int
     tokenizer: str
     longest_prompt: int
+    uses_mask: bool = True
 
 
 def read_saved_model(model: str) -> SavedModel:
@@ -82,6 +84,7 @@ def read_saved_model(model: str) -> SavedModel:
             most_steps=scheduler["num_train_timesteps"],
             tokenizer=read_bytes(tokenizer).decode() if exists(tokenizer) else "",
             longest_prompt=words["model_max_length"],
+            uses_mask=index.get("uses_mask", True),
         )
     except Exception as error:  # each storage has its own
         raise ValueError(

@@ -79,10 +79,13 @@ def _done(settings: TrainSettings, index: ClipIndex, steps: int) -> int:
     begun = parse_json(state, read_bytes(state), "delete its folder: the one before is taken")
     afresh = "choose another --output"
     for key, value in settings.begun_with().items():
-        if begun["begun_with"].get(key) != value:
+        before = begun["begun_with"].get(
+            key, value
+        )  # one that has come since is not held against it
+        if before != value:
             raise ValueError(
-                f"{key}: {settings.output} was begun with {begun['begun_with'].get(key)} and this "
-                f"run has {value}; {afresh}"
+                f"{key}: {settings.output} was begun with {before} and this run has {value}; "
+                f"{afresh}"
             )
     if begun["data"] != index.fingerprint:
         raise ValueError(

@@ -103,6 +103,7 @@ def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
     training_clips, held = held_out(index.clip_ids, index.splits, settings.validation.held_out)
     pipe = patient(open_pipeline)(settings.model, settings.checkpoint, settings.resolution)
     pipe.set_progress_bar_config(disable=True)
+    pipe.register_to_config(uses_mask=settings.uses_mask)
     pipe.unet.set_prior(torch.from_numpy(patient(read_prior)(settings.data)))
     choose_trainable(pipe.unet, settings.trains, settings.lora_rank)
     latents = _cached(pipe, index, reporter) if context.get_world_rank() == 0 else None

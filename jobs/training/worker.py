@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 from ray.train.collective import broadcast_from_rank_zero
 from ray.util.queue import Queue
 
-from handi_model.config import STAGES, Stage
+from handi_model.config import Stage
 from handi_model.epochs import EpochPlan
 from handi_model.trainer import pass_seed, weighted_means
 from handi_model.training import StepResult, generated_share, stage_of_epoch
@@ -73,7 +73,8 @@ def _train(settings: TrainSettings, reporter: Reporter, asked: ObjectRef | None)
         last = epoch + 1 == settings.epochs
         if work.held_out and (last or (epoch + 1) % settings.validation.every_epochs == 0):
             course.validation = validate_together(work, epoch, reporter)
-            course.score = sum(course.validation[f"validation/{s}_noise"] for s in STAGES)
+            stages = work.trainer.networks.stages
+            course.score = sum(course.validation[f"validation/{s}_noise"] for s in stages)
             reporter.tell(Progress(course.done, epoch, stage, course.validation))
             work.save(course)
         elif last:

@@ -99,6 +99,9 @@ def plan(settings: EvaluateSettings, clips: EvaluationSet) -> list[Planned]:
         ValueError: over what cannot be used, in one line.
     """
     rows = settings.rows()
+    if settings.model and not read_saved_model(settings.model).uses_mask:
+        # Without its mask it is the same once more.
+        rows = [one for one in rows if one in settings.methods or one.area == "predicted"]
     if len(clips) < 2:
         rows = [one for one in rows if one.kind != "swapped"]  # there is no other clip
     return [_planned(one, settings, clips) for one in rows]

@@ -92,6 +92,15 @@ def test_what_is_made_is_not_made_again(tmp_path):
     assert [Path(url).name for url in ours.done(clips())] == ["2.npz"]
 
 
+def test_a_model_without_the_motion_mask_is_not_evaluated_without_it_once_more(tmp_path):
+    model = saved_model(tmp_path / "model", uses_mask=False)
+    rows = plan(settings(tmp_path, model=model), clips())
+    assert [one.method.name for one in rows if one.made] == ["ours"]
+    again = [{"name": "anywhere", "kind": "handi", "model": model, "area": "frame"}]
+    rows = plan(settings(tmp_path, model=model, methods=again), clips())
+    assert [one.method.name for one in rows if one.made] == ["ours", "anywhere"]
+
+
 def test_a_storage_that_does_not_answer_is_one_line(monkeypatch):
     def away(*_):
         raise OSError("Connect timeout on endpoint URL")
