@@ -121,6 +121,15 @@ def check_saved_model(folder: str) -> dict[str, dict[str, Any]]:
     return configs
 
 
+def small_file(model: str, name: str) -> str:
+    """URL of one of a saved pipeline's JSON files, there or not.
+
+    Args:
+        model: a local path, a folder's URL, or a name on the hub.
+    """
+    return join(_places(model)[1], name)
+
+
 def is_on_hub(model: str) -> bool:
     """Whether a model is named as on the hub."""
     return "://" not in model and not Path(model).exists() and model.count("/") == 1

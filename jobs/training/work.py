@@ -36,6 +36,7 @@ from pipelines.patience import patient
 from pipelines.prior import read_prior
 from pipelines.running.refusal import refusals
 from pipelines.storage import fetch_folder, join
+from pipelines.trained_on import TrainedOn, begun_from
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Work:
     index: of the whole data set.
     training_clips, held_out: indices into it.
     latents: what is encoded already, or None; of rank 0, which deals the clips out.
+    trained_before: the clips that the model had seen before this training.
     restored: the course as the newest checkpoint has it.
     meter: memory and arithmetic of the device.
     """
@@ -56,6 +58,7 @@ class Work:
     pipe: HandiPipeline
     trainer: Trainer
     checkpoints: CheckpointWriter
+    trained_before: TrainedOn
     restored: Course
     meter: Meter
     rank: int
@@ -143,6 +146,7 @@ def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
         pipe=pipe,
         trainer=trainer,
         checkpoints=CheckpointWriter(checkpoints_folder(settings), settings.keep_last),
+        trained_before=patient(begun_from)(settings.model),
         restored=restored,
         meter=Meter(device, DTYPES[settings.dtype]),
         rank=context.get_world_rank(),

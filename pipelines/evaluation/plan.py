@@ -22,6 +22,7 @@ from pipelines.evaluation.settings import (
 from pipelines.records import one_line
 from pipelines.saved_model import read_saved_model
 from pipelines.storage import absolute, find, folder_state, join
+from pipelines.trained_on import read_trained_on
 
 ON_OUR_PIPELINE = ("handi", "animate-anything")
 
@@ -52,12 +53,14 @@ class Planned:
             so that what lies there may be taken as it is.
         made: URL of the folder of the clips that it generates; empty for the others.
         elsewhere: clip id -> URL of a clip that was made elsewhere.
+        trained_on: how many of the clips its model was trained on; None where that is not known.
     """
 
     method: MethodSettings
     key: str
     made: str
     elsewhere: dict[str, str]
+    trained_on: int | None = None
 
     def source(self, clip_id: str) -> str:
         """URL of its clip, there or not; empty where it has none, as what is made of real clips."""
@@ -142,7 +145,17 @@ def _planned(method: MethodSettings, settings: EvaluateSettings, clips: Evaluati
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
     key = f"{method.slug}-{digest}"
     made = join(settings.output, "generated", key) if method.kind in GENERATIVE else ""
-    return Planned(method, key, made, elsewhere)
+    return Planned(method, key, made, elsewhere, _trained_on(method, clips))
+
+
+def _trained_on(method: MethodSettings, clips: EvaluationSet) -> int | None:
+    """How many of the clips a method's model was trained on; None where that is not known."""
+    record = read_trained_on(method.model or "") if method.kind in ON_OUR_PIPELINE else None
+    if record is None:
+        return None
+    index = clips.index
+    count = record.count(index.contents, index.clip_ids, index.narrations)
+    return count if record.complete or count else None
 
 
 def _checked(method: MethodSettings, clips: EvaluationSet) -> str:
