@@ -73,9 +73,9 @@ def _change(column: Column, sides: list[list[Scores]], draws: Draws) -> Estimate
     if name:
         if not made or any(name not in one.features for side in sides for one in side):
             return None
-        features = [np.stack([one.features[name] for one in side]) for side in sides]
-        return relative_frechet(*features, draws.distances, draws.seed)
+        new, old, truth = (np.stack([one.features[name] for one in side]) for side in sides)
+        return relative_frechet(new, old, truth, draws.distances, draws.seed)
     if not made or any(column.key not in one.figures for side in (made, base) for one in side):
         return None
-    values = [np.array([one.figures[column.key] for one in side]) for side in (made, base)]
-    return relative_mean(*values, draws.means, draws.seed)
+    new, old = (np.array([one.figures[column.key] for one in side]) for side in (made, base))
+    return relative_mean(new, old, draws.means, draws.seed)

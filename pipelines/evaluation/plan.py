@@ -130,7 +130,7 @@ def _planned(method: MethodSettings, settings: EvaluateSettings, clips: Evaluati
     if method.kind in GENERATIVE:
         assert method.model is not None
         adapter = method.motion_adapter and _published(method.motion_adapter)
-        found = {"model": _checked(method, clips), "motion_adapter": adapter}
+        found = {**_checked(method, clips), "motion_adapter": adapter}
         method = method.model_copy(update=found)
         decides |= {"model": _identity(method.model or ""), "options": method.options()}
         decides |= {"motion_adapter": adapter and _identity(adapter)}
@@ -158,11 +158,11 @@ def _trained_on(method: MethodSettings, clips: EvaluationSet) -> int | None:
     return count if record.complete or count else None
 
 
-def _checked(method: MethodSettings, clips: EvaluationSet) -> str:
-    """The absolute URL of a method's model."""
+def _checked(method: MethodSettings, clips: EvaluationSet) -> dict[str, str]:
+    """What a method's model says of its keys: its absolute URL, and whether it has a mask."""
     assert method.model is not None
     if method.kind not in ON_OUR_PIPELINE:
-        return _published(method.model)
+        return {"model": _published(method.model)}
     saved = read_saved_model(method.model)
     for side in (clips.index.height, clips.index.width):
         if side % saved.pixel_multiple:
@@ -170,7 +170,9 @@ def _checked(method: MethodSettings, clips: EvaluationSet) -> str:
                 f"model: {method.model} makes frames whose sides are multiples of "
                 f"{saved.pixel_multiple} pixels, and those of {clips.index.data} have {side}"
             )
-    return saved.url
+    if method.kind == "handi" and method.area == "predicted" and not saved.uses_mask:
+        return {"model": saved.url, "area": "frame", "without": method.without or "mask"}
+    return {"model": saved.url}
 
 
 def _published(model: str) -> str:

@@ -114,6 +114,8 @@ def test_a_model_without_the_motion_mask_is_not_evaluated_without_it_once_more(t
     model = saved_model(tmp_path / "model", uses_mask=False)
     rows = plan(settings(tmp_path, model=model), clips())
     assert [one.method.name for one in rows if one.made] == ["ours"]
+    ours = next(one.method for one in rows if one.made)
+    assert (ours.area, ours.without) == ("frame", "mask")
     again = [{"name": "anywhere", "kind": "handi", "model": model, "area": "frame"}]
     rows = plan(settings(tmp_path, model=model, methods=again), clips())
     assert [one.method.name for one in rows if one.made] == ["ours", "anywhere"]
