@@ -13,7 +13,7 @@ from pipelines.clip_index import ClipIndex
 from pipelines.storage import join, read_bytes
 
 PLAN = (
-    *("model", "checkpoint", "trains", "lora_rank"),
+    *("model", "checkpoint", "trains", "lora_rank", "uses_mask"),
     *("batch_size", "clips_per_pass", "cycle", "repeats", "seed", "validation.held_out"),
 )
 """Keys that say which weights train and which clips and random numbers a pass has. With others the

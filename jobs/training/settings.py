@@ -45,6 +45,11 @@ class TrainSettings(BaseModel):
     cycle: list[Stage] = Field(
         ["mask", "video"], min_length=1, description="Stages of successive epochs."
     )
+    uses_mask: bool = Field(
+        True,
+        description="Train stage 2 under the motion mask; without it there is no stage 1 (cycle "
+        "video alone), and the model's clips may change anywhere.",
+    )
     repeats: int = Field(
         1, ge=1, description="Times that an epoch goes through the clips, for small data sets."
     )
@@ -108,6 +113,11 @@ class TrainSettings(BaseModel):
     def _divides(self) -> TrainSettings:
         if self.ramp_start > self.ramp_end:
             raise ValueError("ramp_start: generated masks cannot come in after ramp_end")
+        if not self.uses_mask and "mask" in self.cycle:
+            raise ValueError(
+                "cycle: without the mask (uses_mask) there is no stage 'mask' to train; give "
+                "cycle [video]"
+            )
         self.plan(1).check_workers(self.num_workers)
         return self
 

@@ -108,7 +108,23 @@ def test_workers_go_to_gpus_where_there_are_any(settings, monkeypatch):
     assert settings.device == "cpu"
 
 
-@pytest.mark.parametrize("name", ["tiny", "epic_kitchens", "ego4d"])
+def test_a_training_without_the_mask_has_stage_2_alone(settings):
+    with pytest.raises(ValueError, match=r"cycle: .* give cycle \[video\]"):
+        TrainSettings(**settings.model_dump() | {"uses_mask": False})
+
+
+def test_the_recipe_without_the_mask_is_the_whole_one_with_stage_2_alone():
+    from tests.integration.conftest import REPOSITORY
+
+    whole, alone = (
+        yaml.safe_load((REPOSITORY / f"jobs/configs/{name}.yaml").read_text())
+        for name in ("epic_kitchens", "epic_kitchens_no_mask")
+    )
+    # As many epochs of stage 2.
+    assert alone == whole | {"uses_mask": False, "cycle": ["video"], "epochs": whole["epochs"] // 2}
+
+
+@pytest.mark.parametrize("name", ["tiny", "epic_kitchens", "epic_kitchens_no_mask", "ego4d"])
 def test_the_recipes_are_valid(name):
     from tests.integration.conftest import REPOSITORY
 
