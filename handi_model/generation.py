@@ -1,4 +1,4 @@
-"""A checked call of the pipeline carried out: both stages, and the user's callback between steps."""
+"""A checked call of the pipeline carried out: both stages, and what a callback does between."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import torch
 from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from handi_model.areas import motion_areas
 from handi_model.compose import as_type, feathered, overwrite
@@ -225,13 +224,13 @@ class Generation:
             for one in given
         ]
         noise = dict(zip(STAGES, torch.stack(drawn, 1), strict=True))
-        for stage, own in (("mask", request.mask_latents), ("video", request.latents)):
+        for stage, own in zip(STAGES, (request.mask_latents, request.latents), strict=True):
             if own is not None:
                 noise[stage] = own.to(latents)
         generators: dict[Stage, list[torch.Generator]] = {}
         for one in request.generators or ():
             for stage in STAGES:
                 seed = int(torch.randint(2**62, (), generator=one, device=one.device))
-                own = torch.Generator(one.device).manual_seed(seed)
-                generators.setdefault(stage, []).append(own)
+                of_stage = torch.Generator(one.device).manual_seed(seed)
+                generators.setdefault(stage, []).append(of_stage)
         return noise, generators

@@ -213,7 +213,7 @@ def test_frames_that_are_no_pictures_are_refused(detector):
         detector(torch.zeros(1, 3, 9, 9))
     with pytest.raises(ValueError, match="must be uint8, or float in"):
         detector(torch.zeros(1, 9, 9, 3, dtype=torch.int32))
-    with pytest.raises(ValueError, match="must be uint8, or float in .* got torch.int64"):
+    with pytest.raises(ValueError, match=r"must be uint8, or float in .* got torch\.int64"):
         detector(np.zeros((1, 9, 9, 3), np.int64))
     with pytest.raises(ValueError, match="must be a tensor or an array, got list"):
         detector([np.zeros((9, 9, 3), np.uint8)])

@@ -6,7 +6,6 @@ from diffusers.callbacks import SDCFGCutoffCallback
 
 from handi_model import HandiPipeline
 
-
 SHORT = {"num_frames": 2, "num_inference_steps": 2, "mask_steps": 1, "output_type": "latent"}
 
 

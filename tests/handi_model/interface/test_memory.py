@@ -7,6 +7,7 @@ from accelerate import cpu_offload
 from handi_model import HandiPipeline
 from tests.closeness import ROUNDING, apart
 
+
 @pytest.fixture
 def made(scene):
     def clip(pipe: HandiPipeline) -> torch.Tensor:

@@ -96,4 +96,7 @@ def test_a_folder_and_a_hub_id_are_opened_with_trust_without_the_package_importe
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split("\n")[:-1] == ["True"] + ["handi_model.pipeline.HandiPipeline HandiUNet"] * 4
+    assert (
+        done.stdout.split("\n")[:-1]
+        == ["True"] + ["handi_model.pipeline.HandiPipeline HandiUNet"] * 4
+    )

@@ -155,7 +155,11 @@ def test_schedulers_of_other_models_are_refused_by_name_before_anything_runs(
 
 CHANGES = [
     (EulerDiscreteScheduler, {"prediction_type": "epsilon"}, "has prediction_type 'epsilon', and"),
-    (EulerDiscreteScheduler, {"beta_schedule": "linear"}, "has beta_schedule 'linear', and the model"),
+    (
+        EulerDiscreteScheduler,
+        {"beta_schedule": "linear"},
+        "has beta_schedule 'linear'",
+    ),
     (DPMSolverMultistepScheduler, {"use_flow_sigmas": True}, "is set to flow matching"),
     (DDIMScheduler, {"clip_sample": True}, "has clip_sample, which .* clip_sample=False"),
     (DPMSolverMultistepScheduler, {"thresholding": True}, "has thresholding, which"),
