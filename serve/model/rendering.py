@@ -171,8 +171,8 @@ def _generators(seeds: Iterable[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def _told(on_step: OnStep) -> Callable[[HandiPipeline, int, int, dict[str, Any]], None]:
-    def after(pipe: HandiPipeline, step: int, timestep: int, state: dict[str, Any]) -> None:
+def _told(on_step: OnStep) -> Callable[[HandiPipeline, int, float, dict[str, Any]], None]:
+    def after(pipe: HandiPipeline, step: int, timestep: float, state: dict[str, Any]) -> None:
         on_step(state["stage"], step + 1)
 
     return after

@@ -264,6 +264,21 @@ def test_what_is_asked_to_be_avoided_reaches_the_model(awake, monkeypatch):
     assert len(grouped([item(0).job, one.job])) == 2, "a batch avoids one thing"
 
 
+def test_a_job_whose_numbers_are_none_fails_alone_with_a_line_that_says_so(awake, monkeypatch):
+    """By its prompt, so that it is spoilt beside others and alone."""
+    encode = HandiPipeline.encode_prompt
+
+    def spoilt(pipe: HandiPipeline, prompts: list[str]) -> torch.Tensor:
+        bad = torch.tensor([prompt == "spoil it" for prompt in prompts])
+        return encode(pipe, prompts).masked_fill(bad[:, None, None], torch.nan)
+
+    monkeypatch.setattr(HandiPipeline, "encode_prompt", spoilt)
+    first, bad = render(awake, [item(0), item(1, prompt="spoil it")], no_steps)
+    assert isinstance(first, Clip)
+    assert isinstance(bad, FloatingPointError)
+    assert "are not finite numbers in float32" in str(bad) and "\n" not in str(bad)
+
+
 def test_steps_are_told_over_both_stages(awake):
     told: list[tuple[str, int]] = []
     render(
