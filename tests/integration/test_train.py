@@ -109,14 +109,20 @@ def test_a_finished_training_says_so_and_stops(reference):
 @pytest.mark.slow
 def test_an_interrupted_training_saves_its_last_step_and_goes_on_from_it(training):
     alone = ("--num-workers", 1, "--epochs", 1, "--checkpoint-every", 100)
-    no_validation = ("--validation.held-out", 0, "--repeats", 3)
+    no_validation = ("--validation.held-out", 0, "--repeats", 8)
     process = training.start(*alone, *no_validation)
     training.wait_for_step(1)
-    # The same command once more would share checkpoints and MLflow run.
-    second = training.start(*alone, *no_validation)
-    refusal, _ = second.communicate(timeout=280)
-    assert second.returncode == 2 and "is being written by jobs/train.py" in refusal
+    workers = train_workers(psutil.Process(process.pid))
+    for worker in workers:  # which would be done before another job has started
+        worker.suspend()
+    # The same command once more would share checkpoints and MLflow run; with other keys as well.
+    for other in ((), ("--seed", 5)):
+        second = training.start(*alone, *no_validation, *other)
+        refusal, _ = second.communicate(timeout=280)
+        assert second.returncode == 2 and "is being written by jobs/train.py" in refusal
     process.send_signal(signal.SIGTERM)
+    for worker in workers:
+        worker.resume()
     console, _ = process.communicate(timeout=280)
     assert process.returncode == 143, console[-3000:]
     assert "Traceback" not in console and "***" not in console
@@ -127,6 +133,10 @@ def test_an_interrupted_training_saves_its_last_step_and_goes_on_from_it(trainin
     client = MlflowClient(tracking_uri=training.store)
     (run,) = client.search_runs([client.get_experiment_by_name("handi-train").experiment_id])
     assert run.info.status == "KILLED"
+    refused = training.start(*alone, *no_validation, "--seed", 5)
+    line, _ = refused.communicate(timeout=280)
+    assert refused.returncode == 2 and line.startswith("error: seed: "), line
+    assert line.endswith("with 0 and this run has 5; give --seed 0, or choose another --output\n")
     console = training.run(*alone, *no_validation, "--mask-steps", 2)
     assert f", {step} done; 1 workers" in console
     assert "changed: mask_steps: 1 -> 2\n" in console
