@@ -6,9 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, Float, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateColumn
+from sqlalchemy.sql.functions import FunctionElement
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from pipelines.records import one_line
@@ -19,9 +22,29 @@ from serve.secret_files import read_secret
 LOST_HOST = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": 20000}
 """For PostgreSQL: a host that vanishes without a word is given up within 20 seconds."""
 
+SILENT_CLIENT_S = 10
+"""For PostgreSQL: a transaction in which nothing comes for so long is undone."""
+
+
+class now(FunctionElement[float]):  # stands in statements as a function does
+    """The database's own clock, Unix seconds: machines that share it need not agree on the time."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _(element: Any, compiler: Any, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now, "postgresql")
+def _(element: Any, compiler: Any, **_: Any) -> str:
+    return "CAST(extract(epoch FROM statement_timestamp()) AS DOUBLE PRECISION)"
+
 
 def open_database(url: str, password_file: str | None = None) -> Engine:
-    """Open a database; a missing SQLite file, for its owner alone, and missing tables are made.
+    """Open a database; a missing SQLite file, missing tables and missing columns are made.
 
     Args:
         password_file: read at every new connection, so that the password may change meanwhile.
@@ -32,6 +55,7 @@ def open_database(url: str, password_file: str | None = None) -> Engine:
     try:
         engine = _engine(url, password_file)
         _create_tables(engine)
+        _add_columns(engine)
     except (SQLAlchemyError, ImportError, OSError, ValueError) as error:
         raise ValueError(f"store: {_without_password(url)}: {one_line(error)}") from None
     return engine
@@ -39,6 +63,8 @@ def open_database(url: str, password_file: str | None = None) -> Engine:
 
 def _engine(url: str, password_file: str | None) -> Engine:
     parsed = make_url(url)
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError("jobs are kept in SQLite or PostgreSQL")
     if parsed.get_backend_name() != "sqlite":
         patience = LOST_HOST if parsed.get_driver_name() == "psycopg" else {}
         engine = create_engine(parsed, pool_pre_ping=True, connect_args=patience)
@@ -47,6 +73,13 @@ def _engine(url: str, password_file: str | None) -> Engine:
             @event.listens_for(engine, "do_connect")
             def with_password(_: Any, __: Any, ___: Any, arguments: dict[str, Any]) -> None:
                 arguments["password"] = read_secret("store_password_file", password_file)
+
+        @event.listens_for(engine, "connect")
+        def silent_clients(connection: Any, _: Any) -> None:
+            # Whoever is stopped in the middle of a transaction does not keep its locks.
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET idle_in_transaction_session_timeout = '{SILENT_CLIENT_S}s'")
+            connection.commit()
 
         return engine
     if parsed.database:
@@ -75,6 +108,18 @@ def _keep_private(database: Path) -> None:
 def _create_tables(engine: Engine) -> None:
     # Twice, for somebody else may create them between the look and the creation.
     Base.metadata.create_all(engine)
+
+
+@retry(retry=retry_if_exception_type(SQLAlchemyError), stop=stop_after_attempt(2), reraise=True)
+def _add_columns(engine: Engine) -> None:
+    """Bring the tables of an older version up to this one."""
+    for table in Base.metadata.sorted_tables:
+        there = {column["name"] for column in inspect(engine).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                made = CreateColumn(column).compile(dialect=engine.dialect)
+                with engine.begin() as connection:
+                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {made}")
 
 
 def _without_password(url: str) -> str:

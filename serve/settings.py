@@ -97,7 +97,8 @@ class ServeSettings(BaseModel):
     lease_s: float = Field(
         20.0,
         ge=2,
-        description="Once its replica was silent so long, seconds, a job is anybody's.",
+        description="A replica or gateway silent for so long, seconds, loses its jobs to others "
+        "and is replaced.",
     )
     drain_s: float = Field(
         60.0, ge=0, description="What a replica that has to go may spend on what it runs, seconds."
@@ -108,7 +109,9 @@ class ServeSettings(BaseModel):
         description="A replica without a denoising step for so long is replaced, seconds.",
     )
 
-    fps: float = Field(8.0, gt=0, le=120, description="Frames a second of the clips.")
+    fps: float | None = Field(
+        None, gt=0, le=120, description="Frames a second of the clips; the model's own by default."
+    )
     max_pixels: int | None = Field(
         None, ge=1, description="Height times width of a clip; 4 times the model's own by default."
     )
@@ -127,8 +130,3 @@ class ServeSettings(BaseModel):
     @property
     def most_replicas(self) -> int:
         return max(self.replicas, self.max_replicas or 0)
-
-    @property
-    def in_flight(self) -> int:
-        """Jobs that a replica has at a time: enough for full batches of several sizes."""
-        return 4 * self.batch_size

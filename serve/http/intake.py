@@ -50,7 +50,7 @@ async def read_video_order(form: VideoForm, owner: str, services: Services) -> V
             height=size[0],
             width=size[1],
             num_frames=mask_order.num_frames,
-            fps=limits.settings.fps,
+            fps=limits.fps,
             seed=mask_order.seed,
             guidance_scale=mask_order.guidance_scale,
             num_inference_steps=steps,

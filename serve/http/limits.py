@@ -22,6 +22,11 @@ class Limits:
     model: SavedModel
     started_at: int
 
+    @property
+    def fps(self) -> float:
+        """Frames a second that clips are played at unless a request says otherwise."""
+        return self.settings.fps or self.model.fps
+
     @cached_property
     def described(self) -> Model:
         """The model as the API lists it."""
@@ -35,8 +40,8 @@ class Limits:
             max_pixels=settings.max_pixels or 4 * side * side,
             num_frames=model.num_frames,
             max_frames=settings.max_frames or min(2 * model.num_frames, LONGEST_CLIP),
-            fps=settings.fps,
-            seconds=f"{model.num_frames / settings.fps:g}",
+            fps=self.fps,
+            seconds=f"{model.num_frames / self.fps:g}",
             num_inference_steps=steps,
             mask_steps=steps,
             max_steps=min(settings.max_steps, model.most_steps),
@@ -78,7 +83,7 @@ class Limits:
     def num_frames(self, seconds: float | None) -> int:
         if seconds is None:
             return self.model.num_frames
-        most, fps = self.described.max_frames, self.settings.fps
+        most, fps = self.described.max_frames, self.fps
         frames = round(seconds * fps)
         if not 2 <= frames <= most:
             raise ValueError(f"seconds: {seconds:g} is outside of {2 / fps:g} to {most / fps:g}")

@@ -66,7 +66,7 @@ async def create_and_wait(
     if found.status == "failed":
         raise ApiError(503, f"{job.id} failed: {found.error_message}", retry_after_s=1)
     name, media = VARIANTS["video"]
-    data = await asyncio.to_thread(ours.files.read, job.id, name)
+    data = await asyncio.to_thread(ours.files.read, found.result, name)
     return Response(data, media_type=media, headers={"Video-Id": job.id})
 
 
@@ -123,13 +123,14 @@ async def content(
     if variant != "input" and job.status != "completed":
         why = f": {job.error_message}" if job.status == "failed" else ""
         raise ApiError(409, f"{job.id} is {job.status}{why}")
-    if variant == "keypoints" and not await asyncio.to_thread(ours.files.has, job.id, name):
+    place = job.id if variant == "input" else job.result
+    if variant == "keypoints" and not await asyncio.to_thread(ours.files.has, place, name):
         with ours.model_seats.taken():
-            data = await ours.detect_hands(job.id)
+            data = await ours.detect_hands(place)
         if not await asyncio.to_thread(ours.store.get, job.id, owner):
             await asyncio.to_thread(ours.files.remove, job.id)  # deleted meanwhile
     else:
-        data = await asyncio.to_thread(ours.files.read, job.id, name)
+        data = await asyncio.to_thread(ours.files.read, place, name)
     file = f'inline; filename="{job.id}-{name}"'
     return Response(data, media_type=media, headers={"Content-Disposition": file})
 
@@ -145,7 +146,7 @@ async def _ended(job: VideoJob, ours: Services) -> VideoJob | None:
 
 
 def _wake(ours: Services) -> None:
-    """Tell the dispatcher; where it is away it will look by itself."""
+    """Tell the others; whoever does not hear it will look by itself."""
     with suppress(Exception):
         ours.wake()
 
