@@ -7,13 +7,13 @@ from importlib.metadata import version
 from fastapi import FastAPI
 from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
+from serve.http.bodies import most_bytes
+from serve.http.contents import HeadAsGet
 from serve.http.doorkeeper import Doorkeeper
 from serve.http.errors import add_handlers
+from serve.http.forms import FORMS
 from serve.http.routes import about, masks, page, videos
 from serve.http.services import Services
-
-FORM_BYTES = 2**16
-"""Room for the fields beside the pictures."""
 
 
 def build_api(services: Services) -> FastAPI:
@@ -28,15 +28,16 @@ def build_api(services: Services) -> FastAPI:
     for routes in (videos, masks, about, page):
         app.include_router(routes.router)
     add_handlers(app)
-    most = 2 * services.settings.max_image_bytes + FORM_BYTES
+    most = most_bytes(services.settings)
     app.add_middleware(RequestBodyLimitMiddleware, max_body_size=most)
     app.add_middleware(Doorkeeper, services=services, most_bytes=most)
-    _document_errors_as_they_are(app)
+    app.add_middleware(HeadAsGet)
+    _complete_document(app)
     return app
 
 
-def _document_errors_as_they_are(app: FastAPI) -> None:
-    """FastAPI documents 422 for what is answered with 400 here, and knows nothing of the keys."""
+def _complete_document(app: FastAPI) -> None:
+    """FastAPI documents 422 for what is a 400 here, and knows nothing of keys and forms."""
     made = app.openapi()
     refusal = {
         "description": "Forbidden: a page of another site, or another host name.",
@@ -51,4 +52,6 @@ def _document_errors_as_they_are(app: FastAPI) -> None:
     made["components"]["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
     for unused in ("HTTPValidationError", "ValidationError"):
         made["components"]["schemas"].pop(unused, None)
+    for form in FORMS:
+        made["components"]["schemas"][form.__name__] = form.model_json_schema()
     app.openapi_schema = made
