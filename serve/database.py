@@ -44,7 +44,8 @@ def _(element: Any, compiler: Any, **_: Any) -> str:
 
 
 def open_database(url: str, password_file: str | None = None) -> Engine:
-    """Open a database; a missing SQLite file, missing tables and columns are made.
+    """Open a database; a missing SQLite file, for its owner alone, missing tables and
+    columns are made.
 
     Args:
         password_file: read at every new connection, so that the password may change meanwhile.
@@ -67,11 +68,6 @@ def _engine(url: str, password_file: str | None) -> Engine:
     if parsed.get_backend_name() != "sqlite":
         patience = LOST_HOST if parsed.get_driver_name() == "psycopg" else {}
         engine = create_engine(parsed, pool_pre_ping=True, connect_args=patience)
-        if password_file:
-
-            @event.listens_for(engine, "do_connect")
-            def with_password(_: Any, __: Any, ___: Any, arguments: dict[str, Any]) -> None:
-                arguments["password"] = read_secret("store_password_file", password_file)
 
         @event.listens_for(engine, "connect")
         def silent_clients(connection: Any, _: Any) -> None:
@@ -79,6 +75,12 @@ def _engine(url: str, password_file: str | None) -> Engine:
             with connection.cursor() as cursor:
                 cursor.execute(f"SET idle_in_transaction_session_timeout = '{SILENT_CLIENT_S}s'")
             connection.commit()
+
+        if password_file:
+
+            @event.listens_for(engine, "do_connect")
+            def with_password(_: Any, __: Any, ___: Any, arguments: dict[str, Any]) -> None:
+                arguments["password"] = read_secret("store_password_file", password_file)
 
         return engine
     if parsed.database:

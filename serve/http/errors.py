@@ -33,7 +33,7 @@ ErrorType = Literal[
 TYPES: dict[int, tuple[ErrorType, str]] = {
     400: ("invalid_request_error", "invalid_value"),
     401: ("authentication_error", "invalid_api_key"),
-    403: ("permission_error", "foreign_request"),
+    403: ("permission_error", "permission_denied"),
     404: ("not_found_error", "not_found"),
     405: ("invalid_request_error", "method_not_allowed"),
     409: ("conflict_error", "conflict"),
