@@ -68,15 +68,14 @@ def fit(
     losses: LossSettings,
     settings: FitSettings,
     on_step: OnFitStep,
-    whole_frame: bool = False,
 ) -> None:
     """Train the pipeline's UNet in place; it ends with the averaged weights.
+
+    Where the pipeline uses no mask, stage 2 is conditioned on an area that covers everything.
 
     Args:
         clips: all clips, encoded, on the pipeline's device.
         on_step: called after each step, for progress and logs.
-        whole_frame: condition stage 2 on an area that covers everything, as a model without the
-            motion mask is.
     """
     pipe.unet.set_prior(clips.mask.mean(0))
     networks = Networks.of(pipe, detector)
@@ -96,7 +95,8 @@ def fit(
             generator.manual_seed(settings.seed * STEPS_APART + step)
             stage = stage_of_epoch(step, settings.cycle)
             share = generated_share(step / settings.steps, settings.ramp_start, settings.ramp_end)
-            if share and not whole_frame and (areas is None or step % settings.mask_every == 0):
+            due = areas is None or step % settings.mask_every == 0
+            if share and networks.uses_mask and due:
                 same = torch.Generator().manual_seed(settings.seed)
                 areas = generated_areas(networks, scheduler, clips, settings.mask_steps, same)
             items = _items(len(clips), settings.batch_size, generator)
@@ -104,7 +104,7 @@ def fit(
             if stage == "mask":
                 result = mask_step(networks, batch, losses, generator)
             else:
-                if whole_frame:
+                if not networks.uses_mask:
                     area = torch.ones_like(batch.mask)
                 elif areas is None:
                     area = batch.mask

@@ -11,7 +11,6 @@ import torch
 from diffusers.utils import BaseOutput
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from handi_model.areas import motion_areas
 from handi_model.compose import as_type, feathered, overwrite
@@ -97,8 +96,10 @@ class Generation:
         self.pipe, self.request, self.finish = pipe, request, finish
         self.callback, self.tensors = callback, tensors
         self.device = pipe._execution_device
+        self.uses_mask = bool(pipe.config.uses_mask)
+        self.predicts_areas = request.areas is None and self.uses_mask
         self.steps = {
-            "mask": request.mask_steps if request.areas is None else 0,
+            "mask": request.mask_steps if self.predicts_areas else 0,
             "video": 0 if finish.output_type == "mask" else request.num_inference_steps,
         }
         step_arguments(pipe.scheduler, None, request.eta)
@@ -118,14 +119,17 @@ class Generation:
         scenes = scenes.repeat_interleave(videos, 0)
         self.noise, self.generators = self._draw()
         with pipe.progress_bar(total=self.calls) as self.bar:
-            if self.request.areas is None:
+            if self.predicts_areas:
                 areas = self._motion_areas()
-            else:
+            elif self.request.areas is not None:
                 areas = self.request.areas.repeat(videos, 0)
+            else:
+                areas = np.ones((len(scenes), *self.request.size), np.float32)
             masks = np.stack([feathered(area, finish.feather) for area in areas])
             if finish.output_type == "mask" or pipe.interrupt:
                 return HandiOutput([], masks)
-            latents = self._sample("video", torch.from_numpy(areas).to(self.device))
+            seen = areas if self.uses_mask else np.ones_like(areas)
+            latents = self._sample("video", torch.from_numpy(seen).to(self.device))
         if pipe.config.residual:
             latents = latents + self.told.image_latents[:, :, None]
         if finish.output_type == "latent":

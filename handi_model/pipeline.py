@@ -33,6 +33,8 @@ class HandiPipeline(DiffusionPipeline, LoraWeights, VaeMemory):
         scheduler: any of `interface.schedulers.WORKING`; another one is made with its `from_config`
             from the configuration of the one that was loaded.
         residual: what the network denoises, see `ModelConfig.residual`.
+        uses_mask: whether stage 2 was trained under a motion area. Without, there is no stage 1:
+            the network sees an area that covers the whole frame, and a clip may change anywhere.
         num_frames, guidance_scale, num_inference_steps: defaults of a call.
         fps: frames a second that its clips are to be played at, see `ModelConfig.fps`.
         base_model: the checkpoint that the training started from, for the model card.
@@ -60,6 +62,7 @@ class HandiPipeline(DiffusionPipeline, LoraWeights, VaeMemory):
         num_inference_steps: int = 25,
         fps: float = DEFAULT_FPS,
         base_model: str | None = None,
+        uses_mask: bool = True,
     ) -> None:
         super().__init__()
         hand_on(scheduler)
@@ -73,6 +76,7 @@ class HandiPipeline(DiffusionPipeline, LoraWeights, VaeMemory):
             num_inference_steps=num_inference_steps,
             fps=fps,
             base_model=base_model,
+            uses_mask=uses_mask,
         )
         self._trained_noise = trained_noise(scheduler)
         self._guidance_scale: float | list[float] = guidance_scale
@@ -140,7 +144,10 @@ class HandiPipeline(DiffusionPipeline, LoraWeights, VaeMemory):
         feather: int = 0,
         output_type: str = "np",
         decode_chunk_size: int = 16,
-        callback_on_step_end: StepCallback | PipelineCallback | MultiPipelineCallbacks | None = None,
+        callback_on_step_end: StepCallback
+        | PipelineCallback
+        | MultiPipelineCallbacks
+        | None = None,
         return_dict: bool = True,
         *,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
@@ -167,7 +174,8 @@ class HandiPipeline(DiffusionPipeline, LoraWeights, VaeMemory):
             guidance_scale: of both stages, from 1 (none); a list has one for each prompt.
             negative_prompt: what guidance moves away from; a list has one for each prompt.
             mask: the motion area, white or 1 inside: skips stage 1. A PIL image, an (H, W) array
-                or tensor, or a list with one for each prompt; cut as the image is.
+                or tensor, or a list with one for each prompt; cut as the image is. A model
+                without a motion mask takes it too: what lies outside is overwritten alone.
             mask_threshold: a predicted pixel at or above it belongs to the motion area, (0, 1).
             mask_radius: of the disc that cleans the predicted area, pixels; default 1/85 of the
                 shorter side (3 at 256); 0 does not clean.

@@ -229,7 +229,9 @@ def check_embeds(name: str, embeds: Any, channels: int, count: int | None = None
         or 0 in embeds.shape
         or len(embeds) != (count or len(embeds))
     ):
-        raise ValueError(f"{name}: shape {tuple(embeds.shape)} is not ({', '.join(map(str, wanted))})")
+        raise ValueError(
+            f"{name}: shape {tuple(embeds.shape)} is not ({', '.join(map(str, wanted))})"
+        )
     return len(embeds)
 
 

@@ -111,7 +111,12 @@ class Trainer:
     def stage_two_area(
         self, batch: Batch, share: float, generator: torch.Generator
     ) -> tuple[Tensor, float]:
-        """Stage 2's motion areas (B, H, W), and the share of them that stage 1 has generated."""
+        """Stage 2's motion areas (B, H, W), and the share of them that stage 1 has generated.
+
+        Of a model without the motion mask they cover the whole frame.
+        """
+        if not self.networks.uses_mask:
+            return torch.ones_like(batch.mask), 0.0
         chosen = (torch.rand(len(batch), generator=generator) < share).nonzero()[:, 0].tolist()
         area = batch.mask
         if chosen:

@@ -112,7 +112,8 @@ def process(
         print(prior)
     if summary["failed"] and summary["written"]:
         print(commonest(summary))
-    track_run("preprocess", settings, summary, [join(settings.output, "report.html")])
+    report = join(settings.output, "report.html")
+    track_run("preprocess", settings, settings.output, summary, [report])
     return summary
 
 

@@ -175,6 +175,8 @@ def _validated(
     )
     (measured,) = measure(generated, clip, detector)
     numbers = measured.numbers()
+    if not networks.uses_mask:
+        numbers["mask_iou"] = math.nan
     figures |= {name: numbers[name] for name in FIGURES}
     named = {f"validation/{name}": value for name, value in figures.items()}
     fps = settings.fps or pipe.config.fps
@@ -184,7 +186,8 @@ def _validated(
 
 @torch.no_grad()
 def noise_losses(networks: Networks, clip: Batch, count: int, seed: int) -> dict[str, float]:
-    """L_noise of both stages (eq. 1), with the instruction and, in stage 2, under the true mask.
+    """L_noise of the model's stages (eq. 1), with the instruction and, in stage 2, under the true
+    mask if the model uses masks.
 
     Args:
         clip: one encoded clip.
@@ -193,17 +196,16 @@ def noise_losses(networks: Networks, clip: Batch, count: int, seed: int) -> dict
     """
     generator = torch.Generator().manual_seed(seed)
     size = (clip.video_latent.shape[3], clip.video_latent.shape[4])
-    areas: dict[Stage, torch.Tensor] = {
-        "mask": networks.prior[None],
-        "video": area_channel(clip.mask, size),
-    }
-    sums = dict.fromkeys(areas, 0.0)
+    seen = clip.mask if networks.uses_mask else torch.ones_like(clip.mask)
+    areas = {"mask": networks.prior[None], "video": area_channel(seen, size)}
+    sums: dict[Stage, float] = dict.fromkeys(networks.stages, 0.0)
     # One timestep at a time, in no more memory than a training step of one clip takes.
     for part in range(count):
         timestep = torch.tensor([(2 * part + 1) * len(networks.alpha_bars) // (2 * count)])
         noise = torch.randn(clip.video_latent.shape, generator=generator)
-        for stage, area in areas.items():
-            sums[stage] += float(stage_noise_loss(networks, clip, stage, area, timestep, noise))
+        for stage in sums:
+            loss = stage_noise_loss(networks, clip, stage, areas[stage], timestep, noise)
+            sums[stage] += float(loss)
     return {f"{stage}_noise": total / count for stage, total in sums.items()}
 
 

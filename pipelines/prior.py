@@ -77,7 +77,7 @@ def count_masks(file: str) -> MaskCount:
     with open_parquet(file) as source:
         rows = source.read(["mask", "split"]).to_pylist()
     masks = [decode_mask(row["mask"]) for row in rows if row["split"] not in HELD_BACK]
-    pixels = np.sum(masks, axis=0, dtype=np.int64) if masks else None
+    pixels = np.asarray(np.sum(masks, axis=0, dtype=np.int64)) if masks else None
     return MaskCount(pixels, Counter(row["split"] or UNNAMED for row in rows))
 
 

@@ -31,7 +31,7 @@ __all__ = ["{name}"]
 LICENCES = {"damo-vilab/text-to-video-ms-1.7b": "cc-by-nc-4.0"}
 """Of checkpoints that a model may have started from; what is trained from them is under it too."""
 
-CARD = '''---
+CARD = """---
 {licence}
 library_name: diffusers
 pipeline_tag: image-to-video
@@ -75,7 +75,7 @@ up: they are no record of what somebody did.
 ## Licence
 
 {terms}
-'''
+"""
 
 
 def write_beside(pipe: HandiPipeline, folder: str | Path) -> None:

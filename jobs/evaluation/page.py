@@ -12,6 +12,7 @@ from tqdm import tqdm
 from handi_model.metrics.intervals import CONFIDENCE, Estimate
 from handi_model.metrics.locality import FLOW_SIDE
 from jobs.demo_page import data_url
+from jobs.evaluation.changes import NONE, change_rows, explained
 from jobs.evaluation.paper import TABLE_1, published, published_costs, where_from
 from jobs.evaluation.pictures import Whisker, colour_wheel, shown_frames, whiskers
 from jobs.evaluation.result import Result
@@ -23,7 +24,7 @@ from jobs.evaluation.shown_clips import (
     shown_clip,
     worst_clips,
 )
-from jobs.evaluation.tables import ARROWS, NONE, without_hands
+from jobs.evaluation.tables import ARROWS, trained_on_lines, without_hands
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.columns import COLUMNS, PAPER, TABLES, Column
 from pipelines.evaluation.plan import Planned
@@ -86,6 +87,8 @@ def write_page(
         subsets=[subset(name, result, kinds) for name in result.estimates],
         efficiency=efficiency(result, kinds),
         table_1=TABLE_1,
+        trained_on=[line.strip("*") for line in trained_on_lines(result)],
+        explained=explained(result),
         lead=lead,
         shown=[shown_clip(clips, one, methods, lead, clips.fps) for one in worst if lead],
         frames=[i + 1 for i in shown_frames(result.frames)],
@@ -120,8 +123,24 @@ def subset(name: str, result: Result, kinds: Mapping[str, Kind]) -> dict[str, An
             for title, columns in TABLES.items()
         ],
         "charts": [one for one in charts if one],
+        "changes": _changes(name, result),
         "paper": _of_the_paper(PAPER, {row.title: row.figures for row in own}) if own else None,
         "source": where_from(own) if own else "",
+    }
+
+
+def _changes(subset: str, result: Result) -> dict[str, Any] | None:
+    """The table of relative changes as `table` gives one."""
+    found = change_rows(result, subset)
+    if not found:
+        return None
+    header, rows = found
+    return {
+        "columns": [{"title": title} for title in header],
+        "rows": [
+            {"method": title, "floor": False, "cells": [{"value": cell} for cell in cells]}
+            for title, *cells in rows
+        ],
     }
 
 

@@ -22,6 +22,11 @@ FRAMES = 16
 TABLE_1 = f"Table 1 of {PAPER}: seconds a clip on one H100"
 
 
+CLAIMS = {"change_outside": -0.34, "fvd": -0.18, "hs_err": -0.28, "fvd_area": -0.41}
+"""Key of a column -> relative change that the paper claims: background artefacts, FVD, HS-Err, and
+FVD in the motion area."""
+
+
 @dataclass(frozen=True)
 class Published:
     """A row: the method, key of a column -> figure, where it is from, and what is odd about it."""

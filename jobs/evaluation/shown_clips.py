@@ -11,7 +11,7 @@ from handi_model.baselines.method import Made
 from handi_model.metrics.locality import optical_flow
 from jobs.demo_page import data_url
 from jobs.evaluation import pictures
-from jobs.evaluation.tables import NONE
+from jobs.evaluation.changes import NONE
 from pipelines.clip_files import encode_mp4
 from pipelines.clip_rows import reference
 from pipelines.drawing import at_height

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 
 from handi_model.metrics.intervals import CONFIDENCE, Estimate
+from jobs.evaluation.changes import NONE, change_rows, csv_rows, explained
 from jobs.evaluation.paper import TABLE_1, Published, published, published_costs, where_from
 from jobs.evaluation.result import EFFICIENCY, Result
 from pipelines.evaluation.columns import COLUMNS, PAPER, TABLES, Column
@@ -15,7 +16,6 @@ from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.table import Estimates
 
 ARROWS = {"lower": "↓", "higher": "↑", "real": "≈ real"}
-NONE = "–"
 
 
 def markdown(result: Result) -> str:
@@ -26,6 +26,8 @@ def markdown(result: Result) -> str:
         f"Clips of {result.frames} frames of {result.side}x{result.side} pixels. In brackets: "
         f"{CONFIDENCE:.0%} intervals over test clips. Protocol {PROTOCOL}.",
     ]
+    for line in trained_on_lines(result):
+        lines += ["", line]
     own = published(result.estimates)
     for subset, methods in result.estimates.items():
         lines += ["", f"## {subset}, {_count(result.clips[subset])}"]
@@ -37,10 +39,31 @@ def markdown(result: Result) -> str:
             lines += ["", f"### {title}", "", *_table(["", *map(_title, columns)], rows)]
             if columns is PAPER and subset in own:
                 lines += ["", *_of_the_paper(subset, own[subset])]
+        if changes := change_rows(result, subset):
+            header, cells = changes
+            lines += ["", "### Relative changes", "", explained(result)]
+            lines += ["", *_table(["", *header], cells)]
     if result.efficiency:
         lines += ["", *_efficiency(result)]
     lines += ["", "## Notes", "", *(f"- {note}" for note in notes(result))]
     return "\n".join(lines) + "\n"
+
+
+def trained_on_lines(result: Result) -> list[str]:
+    """Which methods' models were trained on clips of the tables, as far as that is known."""
+    total = max(result.clips.values(), default=0)
+    known = {name: count for name, count in result.trained_on.items() if count is not None}
+    said = [
+        f"**Trained on clips of these tables: {name}, on {count:,} of {_count(total)}. Its figures "
+        "tell what it remembers, not what it generates.**"
+        for name, count in known.items()
+        if count
+    ]
+    if clean := [name for name, count in known.items() if not count]:
+        said.append(f"Trained on none of these clips: {'; '.join(clean)}.")
+    if unknown := [name for name in result.trained_on if name not in known]:
+        said.append(f"Not known whether trained on these clips: {'; '.join(unknown)}.")
+    return said
 
 
 def notes(result: Result) -> list[str]:
@@ -114,6 +137,7 @@ def as_csv(result: Result) -> bytes:
         for row in rows:
             for key, value in row.figures.items():
                 writer.writerow(["paper", subset, row.method, key, value, "", "", ""])
+    writer.writerows(csv_rows(result))
     for method, cost in result.efficiency.items():
         for key, value in cost.figures().items():
             writer.writerow(["measured", EFFICIENCY, method, key, value, "", "", cost.clips])

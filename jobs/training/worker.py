@@ -17,7 +17,7 @@ from ray.exceptions import RayError
 from ray.train.collective import broadcast_from_rank_zero
 from ray.util.queue import Queue
 
-from handi_model.config import STAGES, Stage
+from handi_model.config import Stage
 from handi_model.epochs import EpochPlan
 from handi_model.trainer import pass_seed, weighted_means
 from handi_model.training import StepResult, generated_share, stage_of_epoch
@@ -89,7 +89,8 @@ def _validate(work: Work, course: Course, plan: EpochPlan, reporter: Reporter) -
     """Validate after an epoch's last step, and save the result."""
     epoch = course.done // plan.steps - 1
     course.validation = validate_together(work, epoch, reporter)
-    course.score = sum(course.validation[f"validation/{s}_noise"] for s in STAGES)
+    stages = work.trainer.networks.stages
+    course.score = sum(course.validation[f"validation/{s}_noise"] for s in stages)
     course.validated = course.done
     stage = stage_of_epoch(epoch, work.settings.cycle)
     reporter.tell(Progress(course.done, epoch, stage, course.validation))

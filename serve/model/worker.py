@@ -132,7 +132,8 @@ class Worker:
         clips: Iterator[Clip | Exception] = iter(())
         if items:
             first = items[0].job
-            steps = (first.mask_steps or 0) + first.num_inference_steps
+            before = (first.mask_steps or 0) if self._pipe.config.uses_mask else 0
+            steps = before + first.num_inference_steps
             watch = Watch(self._held, [item.job.ticket or "" for item in items], steps)
             rendered = await self._device.watched(watch, partial(render, self._pipe, items))
             if any(isinstance(one, Exception) for one in rendered):

@@ -93,6 +93,7 @@ def test_without_the_mask_stage_2_sees_an_area_that_covers_everything(
 
     fresh_tiny.unet.forward = spy
     settings = QUICK.model_copy(update={"steps": 2, "cycle": ["video"]})
-    run(fresh_tiny, two_clips, detector, settings, whole_frame=True)
+    fresh_tiny.register_to_config(uses_mask=False)
+    run(fresh_tiny, two_clips, detector, settings)
     assert [stage for stage, _ in areas] == ["video", "video"]
     assert all((area == 1).all() for _, area in areas)

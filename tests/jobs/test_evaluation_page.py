@@ -119,6 +119,10 @@ def evaluated(tmp_path_factory):
             "ours": Efficiency(3_000_000, 1.25, 2.0, "a core", 3, FRAMES, 64, 64),
             "no mask": Efficiency(3_000_000, 1.5, 2.0, "a core", 1, FRAMES, 64, 64),
         },
+        trained_on={"ours": 2, "no mask": 0, "clips": None},
+        whole="ours",
+        changes={"epic-kitchens": {"no mask": {"hs_err": Estimate(-0.2, -0.3, -0.1, 3)}}},
+        without={"no mask": "mask"},
         frames=FRAMES,
         side=64,
         origins=Origins({"clip": "CLIP, SHA-256 0123abcd…"}, {"i3d": "no <file>"}, "feed1234"),
@@ -294,6 +298,16 @@ def test_the_papers_own_numbers_stand_apart_and_are_said_not_to_be_measured_here
     for block in apart:
         measured = measured.replace(block, "")
     assert "0.01512" not in measured
+
+
+def test_relative_changes_and_clips_that_were_trained_on_are_told(html):
+    (head, tables) = html.split("<h2>The tables</h2>")
+    assert "<b>Trained on clips of these tables: ours, on 2 of 3 clips." in head
+    assert "Trained on none of these clips: no mask." in head
+    assert "Not known whether trained on these clips: clips." in head
+    part = tables.split("<h4>Relative changes</h4>")[1].split("</table>")[0]
+    assert "without mask: no mask" in part and "the paper claims" in part
+    assert "-20 % (-30 to -10)" in part and "-28 %" in part
 
 
 def costs_of(html: str) -> dict[str, str]:

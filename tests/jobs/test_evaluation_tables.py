@@ -40,6 +40,18 @@ def result() -> Result:
             "epic-kitchens": {"ours": 4, "baseline, large": 4},
             "motion-intensive": {"ours": 1, "baseline, large": 0},
         },
+        trained_on={"ours": 3, "baseline, large": None},
+        whole="ours",
+        changes={
+            "epic-kitchens": {
+                "plain": {
+                    "fvd": Estimate(-0.12, -0.3, 0.04, 4),
+                    "hs_err": Estimate(math.nan, math.nan, math.nan, 0),
+                }
+            },
+            "motion-intensive": {},
+        },
+        without={"plain": "mask"},
         frames=16,
         side=64,
         origins=Origins({"clip": "CLIP, its hash"}, {"i3d": "I3D: no weights"}, "0"),
@@ -119,6 +131,34 @@ def test_motion_intensive_clips_of_the_paper_are_of_epic_kitchens_alone():
     assert set(published(both)) == {"epic-kitchens", "ego4d"}
 
 
+def test_relative_changes_stand_beside_what_the_paper_claims(result):
+    text = markdown(result)
+    assert text.count("### Relative changes") == 1, "where no run without a part was measured, none"
+    assert "| without mask: plain | the paper claims |" in text
+    part = text.split("### Relative changes")[1]
+    assert rows_of(part, "FVD")[0][1:] == ["-12 % (-30 to +4)", "-18 %"]
+    assert rows_of(part, "HS-Err")[0][1:] == ["–", "-28 %"]
+    assert rows_of(part, "change outside")[0][1:] == ["–", "-34 %"]
+    assert rows_of(part, "FVD in the area")[0][1:] == ["–", "-41 %"]
+    rows = list(csv.DictReader(as_csv(result).decode().splitlines()))
+    found = [row for row in rows if row["metric"] == "relative_change/fvd"]
+    assert [(row["source"], row["method"], row["value"]) for row in found] == [
+        ("measured", "plain", "-0.12"),
+        ("paper", "", "-0.18"),
+    ]
+    assert result.numbers()["epic-kitchens/plain/relative_change/fvd"] == -0.12
+
+
+def test_the_head_says_whose_model_was_trained_on_these_clips(result):
+    head = markdown(result).split("## epic-kitchens")[0]
+    assert "**Trained on clips of these tables: ours, on 3 of 4 clips." in head
+    assert "Not known whether trained on these clips: baseline, large." in head
+    clean = Result(**{**vars(result), "trained_on": {"ours": 0}})
+    head = markdown(clean).split("## epic-kitchens")[0]
+    assert "Trained on none of these clips: ours." in head
+    assert "**" not in head and "Not known" not in head
+
+
 def test_a_bar_in_a_name_does_not_break_the_table(result):
     estimates = {"epic-kitchens": {"a|b": WHOLE}}
     text = markdown(Result(**{**vars(result), "estimates": estimates}))
@@ -164,7 +204,7 @@ def test_the_csv_tells_measured_from_published(result):
     ours = [row for row in rows if row["method"] == "ours" and row["subset"] == "epic-kitchens"]
     assert {row["metric"] for row in ours} == set(BY_KEY)
     assert {row["source"] for row in ours} == {"measured"} and ours[0]["clips"] == "4"
-    paper = [row for row in rows if row["source"] == "paper" and row["subset"] != "efficiency"]
+    paper = [row for row in rows if row["source"] == "paper" and row["subset"] in result.clips]
     assert len(paper) == 8 * (13 + 5)
     blank = [row for row in rows if row["method"] == "baseline, large" and not row["value"]]
     assert [row["metric"] for row in blank] == ["hs_err"]

@@ -8,6 +8,7 @@ from PIL import Image
 from handi_model import HandiPipeline
 from jobs import ablate, overfit
 from jobs.fit_report import Generated, measure
+from pipelines.trained_on import read_trained_on
 from pipelines.training_clips import read_training_clips
 from tests.datasets import rendered_dataset
 
@@ -54,6 +55,8 @@ def test_a_fitted_model_its_picture_and_its_figures_are_left(job, capsys):
         # Two rows a clip; the scene and four frames.
         assert picture.size == (5 * 128 + 4 * 4, 4 * 128 + 3 * 4)
     assert HandiPipeline.from_pretrained(folder / "model").resolution == 64
+    record = read_trained_on(str(folder / "model"))
+    assert record.count(["", ""], CLIPS, ["slide cup", "stir pan"]) == 2
     assert "slide_cup_1: mask IoU" in capsys.readouterr().out
 
 

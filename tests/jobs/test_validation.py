@@ -132,6 +132,12 @@ def test_a_clip_without_hands_has_no_hand_error(pipe, networks, data):
     assert math.isfinite(result.figures["validation/psnr"])
 
 
+def test_a_model_without_the_motion_mask_has_no_figure_of_stage_1(networks, encoded):
+    free = replace(networks, uses_mask=False, unet=Oracle(networks, encoded))
+    assert list(noise_losses(free, encoded, 2, 0)) == ["video_noise"]
+    assert all(stage == "video" and (area == 1).all() for stage, _, _, area in free.unet.calls)
+
+
 def test_nothing_else_changes(pipe, networks, data):
     one = read_training_clips(data, CLIPS[:1], 64)
     weights = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
