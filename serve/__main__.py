@@ -1,7 +1,7 @@
 """Run the service on this machine, or on the cluster that `RAY_ADDRESS` names, until a signal.
 
 python -m serve model=RUN/model          (key=value for each key of `ServeSettings`, and host, port)
-python -m serve deploy CONFIG            (as `serve deploy`, which lets secrets pass)
+python -m serve deploy CONFIG            (to a cluster, once no secret stands in the config)
 
 Ctrl-C and SIGTERM drain it: no request is taken any more, clips under way are finished within
 `drain_s`, and what waits stays in the job store for the next start.

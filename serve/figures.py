@@ -87,7 +87,7 @@ class Scrape:
         async with self._lock:
             if time.monotonic() - self._made_at >= FRESH_S:
                 live = await asyncio.to_thread(live_replicas)
-                self._made = merged(await _exported(), live)
+                self._made = await asyncio.to_thread(merged, await _exported(), live)
                 self._made_at = time.monotonic()
             return self._made
 

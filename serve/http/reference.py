@@ -121,8 +121,13 @@ def type_of(schema: Document) -> str:
         kind = f"list of {type_of(schema.get('items', {}))}"
     elif schema.get("format") == "binary" or "contentMediaType" in schema:
         kind = "file"
-    bounds = [f"{words} {schema[key]}" for key, words in BOUNDS.items() if key in schema]
+    bounds = [f"{words} {_plain(schema[key])}" for key, words in BOUNDS.items() if key in schema]
     return f"{kind} ({', '.join(bounds)})" if bounds else kind
+
+
+def _plain(bound: Any) -> Any:
+    """A whole number without its fraction."""
+    return int(bound) if isinstance(bound, float) and bound.is_integer() else bound
 
 
 def _field(name: str, schema: Document, needed: bool, told: Document) -> Field:

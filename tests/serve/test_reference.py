@@ -47,7 +47,7 @@ CREATE = ("POST", "/v1/videos")
 
 def test_types_are_told_in_words():
     assert type_of({"$ref": "#/components/schemas/Video"}) == "Video"
-    assert type_of({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "null"}]}) == (
+    assert type_of({"anyOf": [{"type": "integer", "minimum": 0.0}, {"type": "null"}]}) == (
         "integer (from 0) or null"
     )
     assert type_of({"enum": ["asc", "desc"]}) == '"asc" or "desc"'
