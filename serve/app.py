@@ -18,10 +18,12 @@ from ray.serve.config import AutoscalingPolicy
 from pipelines.mistakes import first_mistake
 from pipelines.saved_model import SavedModel, read_saved_model
 from pipelines.storage import writable
+from serve.files import JobFiles
 from serve.http.gateway import Gateway
 from serve.http.keys import fingerprints
 from serve.model.generator import Generator
 from serve.scaling import replicas_for_the_queue
+from serve.secret_files import check_environment, check_url
 from serve.settings import ServeSettings
 from serve.store import JobStore
 from serve.sweeper import Sweeper
@@ -85,12 +87,17 @@ def checked(arguments: dict[str, str]) -> tuple[ServeSettings, SavedModel, list[
         settings = ServeSettings.model_validate(arguments)
     except ValidationError as error:
         raise ValueError(first_mistake(error, "{}=...")) from None
+    check_environment(_env_vars())
+    for key in ("model", "store", "results"):
+        check_url(key, getattr(settings, key))
+    keys = fingerprints(settings.api_keys_file, settings.api_key_fingerprints)
     model = read_saved_model(settings.model)
     _check_bounds(settings, model)
     try:
-        results = writable(settings.results)
+        results = writable(settings.results, private=True)
     except ValueError as error:
         raise ValueError(str(error).replace("output: ", "results: ", 1)) from None
+    JobFiles(results).keep_private()
     settings = settings.model_copy(
         update={
             "model": model.url,
@@ -99,8 +106,8 @@ def checked(arguments: dict[str, str]) -> tuple[ServeSettings, SavedModel, list[
             "num_gpus": _gpus_here() if settings.num_gpus is None else settings.num_gpus,
         }
     )
-    JobStore(settings.store)
-    return settings, model, fingerprints()
+    JobStore(settings.store, settings.store_password_file)
+    return settings, model, keys
 
 
 def _check_bounds(settings: ServeSettings, model: SavedModel) -> None:
@@ -124,6 +131,14 @@ def absolute_store(url: str) -> str:
     if not found or path in ("", ":memory:"):
         raise ValueError(f"store: {url} is one process's own; give sqlite:///FILE")
     return f"{driver}:///{os.path.abspath(path)}"
+
+
+def _env_vars() -> dict[str, str]:
+    """Of the deploy config, where the application is built on a cluster."""
+    if not ray.is_initialized():
+        return {}
+    found: dict[str, str] = ray.get_runtime_context().runtime_env.get("env_vars") or {}
+    return found
 
 
 def _gpus_here() -> float:

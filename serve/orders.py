@@ -21,8 +21,10 @@ class MaskOrder:
     seed: int
     guidance_scale: float
     mask_steps: int
+    negative_prompt: str = ""
 
     @property
     def alike(self) -> str:
         """Orders of which this is equal can be denoised together."""
-        return f"{self.height}x{self.width}x{self.num_frames}/{self.mask_steps}"
+        shape = f"{self.height}x{self.width}x{self.num_frames}"
+        return f"{shape}/{self.mask_steps}/{self.negative_prompt}"

@@ -23,6 +23,9 @@ class VideoJob(Base, kw_only=True):
         model: its name in the API.
         guidance_scale: from 1 (none).
         mask_steps: denoising steps of stage 1; None where the motion area was drawn.
+        negative_prompt: what guidance moves away from; None for nothing.
+        idempotency_key: SHA-256 of the one under which its owner asked; no two jobs share it.
+        request_hash: of all that was asked for under that key.
         ticket: names the one start of the job that may report on it, or that completed it; None
             while nobody works on it.
         lease_until: until when the holder of the ticket is believed to live, or until when a job
@@ -41,6 +44,7 @@ class VideoJob(Base, kw_only=True):
         Index("handi_video_jobs_by_status", "status", "created_at"),
         Index("handi_video_jobs_by_owner", "owner", "created_at"),
         Index("handi_video_jobs_by_end", "completed_at"),
+        Index("handi_video_jobs_by_key", "owner", "idempotency_key", unique=True),
     )
 
     id: Mapped[str] = mapped_column(String(64), primary_key=True, default_factory=lambda: new_id())
@@ -55,6 +59,10 @@ class VideoJob(Base, kw_only=True):
     guidance_scale: Mapped[float]
     num_inference_steps: Mapped[int]
     mask_steps: Mapped[int | None]
+    # What came later may be null: databases that were written before get it as they are opened.
+    negative_prompt: Mapped[str | None] = mapped_column(default=None)
+    idempotency_key: Mapped[str | None] = mapped_column(String(64), default=None)
+    request_hash: Mapped[str | None] = mapped_column(String(64), default=None)
     status: Mapped[str] = mapped_column(String(16), default="queued")
     progress: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
@@ -89,7 +97,8 @@ class VideoJob(Base, kw_only=True):
         """
         stages = (self.num_inference_steps, self.mask_steps)
         alone = self.id if self.attempts else ""
-        return f"{self.height}x{self.width}x{self.num_frames}/{stages}{alone}"
+        shape = f"{self.height}x{self.width}x{self.num_frames}"
+        return f"{shape}/{stages}{alone}/{self.negative_prompt or ''}"
 
 
 def new_id() -> str:

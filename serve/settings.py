@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from handi_model.config import DType
+from pipelines.places import LocalPath
 
 
 def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return [part.strip().lower() for part in value.split(",") if part.strip()]
+
+
+def _are_fingerprints(values: list[str]) -> list[str]:
+    if not all(re.fullmatch(r"[0-9a-f]{64}", value) for value in values):
+        # Without the values, which may be the keys themselves.
+        raise ValueError("64 hexadecimal digits each, which `printf %s KEY | sha256sum` gives")
+    return values
+
+
+Listed = Annotated[list[str], BeforeValidator(_listed)]
+Fingerprints = Annotated[Listed, AfterValidator(_are_fingerprints)]
 
 
 class ServeSettings(BaseModel):
@@ -25,7 +38,11 @@ class ServeSettings(BaseModel):
 
     store: str = Field(
         "sqlite:///out/serve/jobs.db",
-        description="SQLAlchemy URL of the job records; on a cluster PostgreSQL.",
+        description="SQLAlchemy URL of the job records, without a password; on a cluster "
+        "PostgreSQL.",
+    )
+    store_password_file: LocalPath | None = Field(
+        None, description="File with the database's password, on every node of the service."
     )
     results: str = Field(
         "out/serve/results", description="URL of the folder of pictures and clips; on a cluster S3."
@@ -35,6 +52,18 @@ class ServeSettings(BaseModel):
         gt=0,
         le=1e9,
         description="How long a finished job and its clip are kept, seconds.",
+    )
+
+    api_keys_file: LocalPath | None = Field(
+        None, description="File of API keys, one a line; without any key all may ask."
+    )
+    api_key_fingerprints: Fingerprints = Field(
+        default_factory=list, description="SHA-256 of further API keys, comma-separated."
+    )
+    hosts: Listed = Field(
+        default_factory=list,
+        description="Without API keys: host names under which it is asked, beside localhost and "
+        "its addresses, comma-separated; `*.NAME` for all below one, `*` for any.",
     )
 
     gateways: int = Field(1, ge=1, description="Replicas that take requests.")
@@ -80,7 +109,9 @@ class ServeSettings(BaseModel):
         description="A replica without a denoising step for so long is replaced, seconds.",
     )
 
-    fps: float = Field(8.0, gt=0, le=120, description="Frames a second of the clips.")
+    fps: float | None = Field(
+        None, gt=0, le=120, description="Frames a second of the clips; the model's own by default."
+    )
     max_pixels: int | None = Field(
         None, ge=1, description="Height times width of a clip; 4 times the model's own by default."
     )
@@ -91,7 +122,7 @@ class ServeSettings(BaseModel):
     max_prompt_characters: int = Field(1000, ge=1, description="Of an instruction.")
     max_image_bytes: int = Field(20 * 2**20, ge=1024, description="Of a picture as it is sent.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Height times width of a picture.")
-    image_hosts: Annotated[list[str], BeforeValidator(_listed)] = Field(
+    image_hosts: Listed = Field(
         default_factory=list,
         description="Hosts from which pictures are fetched by URL, comma-separated; none if empty.",
     )

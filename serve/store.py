@@ -15,17 +15,19 @@ from typing import Any
 from sqlalchemy import (
     Connection,
     CursorResult,
+    and_,
     bindparam,
     case,
     delete,
     func,
     insert,
+    not_,
     or_,
     select,
     tuple_,
     update,
 )
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import (
     retry,
@@ -52,18 +54,20 @@ patient_store = retry(
 class JobStore:
     """Args:
         url: of SQLAlchemy; a missing SQLite file and missing tables are made.
+        password_file: with the database's password.
 
     Raises:
         ValueError: if it cannot be opened, in one line.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_database(url)
+    def __init__(self, url: str, password_file: str | None = None) -> None:
+        self._engine = open_database(url, password_file)
 
     def add(self, job: VideoJob, most_queued: int) -> bool:
-        """Accept a job unless so many are queued already; gateways at once may add one each.
+        """Accept a job; False where its idempotency key is taken, or so many are queued already.
 
-        It gets its time, unless it has one, and its turn.
+        Gateways at once may add one job each, but under one key only one of them. It gets its time,
+        unless it has one, and its turn.
         """
         row: dict[str, Any] = {
             column.key: bindparam(column.key, getattr(job, column.key), column.type)
@@ -73,11 +77,23 @@ class JobStore:
         queued = select(func.count()).where(*_visible(), VideoJob.status == "queued")
         room = queued.scalar_subquery() < most_queued
         added = insert(VideoJob).from_select(list(row), select(*row.values()).where(room))
-        with self._engine.begin() as connection:
-            found = connection.execute(added.returning(VideoJob.created_at, VideoJob.turn)).first()
+        added = added.returning(VideoJob.created_at, VideoJob.turn)
+        try:
+            with self._engine.begin() as connection:
+                if job.idempotency_key:
+                    connection.execute(_freed_key(job))
+                found = connection.execute(added).first()
+        except IntegrityError:  # the unique index of the keys
+            return False
         if found:
             job.created_at, job.turn = found
         return found is not None
+
+    def asked_before(self, owner: str, idempotency_key: str) -> VideoJob | None:
+        """The owner's job under that key."""
+        whose = (*_visible(owner), VideoJob.idempotency_key == idempotency_key)
+        jobs = self._read(select(VideoJob).where(*whose))
+        return jobs[0] if jobs else None
 
     def get(self, job_id: str, owner: str) -> VideoJob | None:
         """The owner's job of that id."""
@@ -256,6 +272,19 @@ def _visible(owner: str | None = None) -> list[Any]:
     alive = or_(VideoJob.expires_at.is_(None), VideoJob.expires_at > now())
     whose = [] if owner is None else [VideoJob.owner == owner]
     return [VideoJob.deleted.is_(False), alive, *whose]
+
+
+def _freed_key(job: VideoJob) -> Any:
+    """An update that takes the key of a job from one that is over but not swept up yet."""
+    return (
+        update(VideoJob)
+        .where(
+            VideoJob.owner == job.owner,
+            VideoJob.idempotency_key == job.idempotency_key,
+            not_(and_(*_visible())),
+        )
+        .values(idempotency_key=None)
+    )
 
 
 def _valid(*tickets: str) -> list[Any]:

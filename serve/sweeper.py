@@ -24,7 +24,7 @@ SWEPT_AT_ONCE = 100
 class Sweeper:
     async def __init__(self, settings: ServeSettings) -> None:  # type: ignore[misc] # Serve awaits it
         self._settings = settings
-        self._store = JobStore(settings.store)
+        self._store = JobStore(settings.store, settings.store_password_file)
         self._files = JobFiles(settings.results)
         self._figures = QueueFigures()
         self._woken = asyncio.Event()

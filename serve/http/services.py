@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fastapi import Request
 
 from serve.files import JobFiles
+from serve.http.decoding import Decoder
 from serve.http.errors import ApiError
 from serve.http.limits import Limits
 from serve.orders import MaskOrder
@@ -46,7 +46,7 @@ class Services:
     accepting: False while the service drains: what was accepted is finished, nothing is taken.
     model_seats: for requests of this process that wait for the model.
     clip_seats: for requests of this process that wait for their clip.
-    decoder: one thread for strangers' pictures, which may be large: one at a time.
+    decoder: opens strangers' pictures.
     """
 
     settings: ServeSettings
@@ -59,7 +59,7 @@ class Services:
     detect_hands: Callable[[str], Awaitable[bytes]]
     scrape: Callable[[], Awaitable[bytes]]
     accepting: bool = True
-    decoder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "decoder"))
+    decoder: Decoder = field(default_factory=Decoder)
 
     def __post_init__(self) -> None:
         self.model_seats = Seats(self.settings.max_masks)

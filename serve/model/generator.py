@@ -24,7 +24,7 @@ from serve.store import JobStore
 class Generator:
     async def __init__(self, settings: ServeSettings) -> None:  # type: ignore[misc] # Serve awaits it
         self._settings = settings
-        self._store = JobStore(settings.store)
+        self._store = JobStore(settings.store, settings.store_password_file)
         self._files = JobFiles(settings.results)
         figures = ModelFigures()
         self._device = Device(usable_device(settings.device), settings.stall_s, figures)

