@@ -24,9 +24,9 @@ from serve.model.holding import Held, Watch
 from serve.model.rendering import (
     Abandoned,
     Clip,
-    ClipError,
     Item,
     OnStep,
+    PictureGone,
     grouped,
     largest_group,
     predict_areas,
@@ -218,7 +218,7 @@ class Generator:
             scene = read(job.id, SCENE)
             return Item(job, scene, None if job.mask_steps else read(job.id, DRAWN))
         except FileNotFoundError:
-            return ClipError("picture_gone", "the picture that it starts from is gone")
+            return PictureGone()
 
     async def _finish(self, job: VideoJob, result: Clip | Exception) -> None:
         began = time.monotonic()
