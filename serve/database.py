@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import DDL, Engine, Table, create_engine, event, inspect
+from sqlalchemy import Engine, Float, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateColumn
+from sqlalchemy.sql.functions import FunctionElement
 from tenacity import retry, retry_if_exception_type, stop_after_attempt
 
 from pipelines.records import one_line
@@ -17,9 +19,29 @@ from serve.records import Base
 LOST_HOST = {"connect_timeout": 10, "keepalives_idle": 10, "tcp_user_timeout": 20000}
 """For PostgreSQL: a host that vanishes without a word is given up within 20 seconds."""
 
+SILENT_CLIENT_S = 10
+"""For PostgreSQL: a transaction in which nothing comes for so long is undone."""
+
+
+class now(FunctionElement[float]):  # stands in statements as a function does
+    """The database's own clock, Unix seconds: machines that share it need not agree on the time."""
+
+    type = Float()
+    inherit_cache = True
+
+
+@compiles(now, "sqlite")
+def _(element: Any, compiler: Any, **_: Any) -> str:
+    return "((julianday('now') - 2440587.5) * 86400.0)"
+
+
+@compiles(now, "postgresql")
+def _(element: Any, compiler: Any, **_: Any) -> str:
+    return "CAST(extract(epoch FROM statement_timestamp()) AS DOUBLE PRECISION)"
+
 
 def open_database(url: str) -> Engine:
-    """Open a database; a missing SQLite file, missing tables and columns are made.
+    """Open a database; a missing SQLite file, missing tables and missing columns are made.
 
     Raises:
         ValueError: if that cannot be, in one line without the password.
@@ -34,9 +56,20 @@ def open_database(url: str) -> Engine:
 
 def _engine(url: str) -> Engine:
     parsed = make_url(url)
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ValueError("jobs are kept in SQLite or PostgreSQL")
     if parsed.get_backend_name() != "sqlite":
         patience = LOST_HOST if parsed.get_driver_name() == "psycopg" else {}
-        return create_engine(parsed, pool_pre_ping=True, connect_args=patience)
+        engine = create_engine(parsed, pool_pre_ping=True, connect_args=patience)
+
+        @event.listens_for(engine, "connect")
+        def silent_clients(connection: Any, _: Any) -> None:
+            # Whoever is stopped in the middle of a transaction does not keep its locks.
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET idle_in_transaction_session_timeout = '{SILENT_CLIENT_S}s'")
+            connection.commit()
+
+        return engine
     if parsed.database:
         Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(parsed, connect_args={"timeout": 30})
@@ -53,21 +86,17 @@ def _engine(url: str) -> Engine:
 # Again, for somebody else may create the same between the look and the creation.
 @retry(retry=retry_if_exception_type(SQLAlchemyError), stop=stop_after_attempt(5), reraise=True)
 def _create_tables(engine: Engine) -> None:
+    """Make what is missing, and bring the tables of an older version up to this one."""
     Base.metadata.create_all(engine)
     for table in Base.metadata.sorted_tables:
-        _add_columns(engine, table)
+        there = {column["name"] for column in inspect(engine).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in there:
+                made = CreateColumn(column).compile(dialect=engine.dialect)
+                with engine.begin() as connection:
+                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {made}")
         for index in table.indexes:
             index.create(engine, checkfirst=True)
-
-
-def _add_columns(engine: Engine, table: Table) -> None:
-    """Add what an earlier version of this program did not know; its rows have null there."""
-    known = {column["name"] for column in inspect(engine).get_columns(table.name)}
-    for column in table.columns:
-        if column.name not in known:
-            added = CreateColumn(column).compile(dialect=engine.dialect)
-            with engine.begin() as connection:
-                connection.execute(DDL(f"ALTER TABLE {table.name} ADD COLUMN {added}"))
 
 
 def _without_password(url: str) -> str:

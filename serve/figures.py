@@ -38,6 +38,7 @@ class ModelFigures:
         self._job = Histogram(
             "handi_job_seconds", "From the request to the end of a job.", boundaries=SECONDS
         )
+        self._interrupted = Counter("handi_jobs_interrupted", "Starts of jobs that broke off.")
 
     def batch(self, size: int) -> None:
         self._batch.observe(size)
@@ -50,20 +51,19 @@ class ModelFigures:
         self._ended.inc(1, {"outcome": outcome})
         self._job.observe(max(seconds, 1e-9))
 
+    def interrupted(self) -> None:
+        self._interrupted.inc()
+
 
 class QueueFigures:
-    """Of the dispatcher."""
+    """Of the sweeper."""
 
     def __init__(self) -> None:
         self._jobs = Gauge("handi_jobs", "Jobs by status.", tag_keys=("status",))
-        self._interrupted = Counter("handi_jobs_interrupted", "Starts of jobs that broke off.")
 
     def depth(self, counts: dict[str, int]) -> None:
         for status, count in counts.items():
             self._jobs.set(count, {"status": status})
-
-    def interrupted(self) -> None:
-        self._interrupted.inc()
 
 
 async def scrape() -> bytes:

@@ -6,15 +6,6 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Dispatch:
-    """A job that is sent to a replica, and the ticket under which it may start it."""
-
-    job_id: str
-    ticket: str
-    alike: str
-
-
-@dataclass(frozen=True)
 class MaskOrder:
     """A motion area that somebody waits for.
 

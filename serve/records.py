@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import secrets
-import time
 from typing import Literal
 
 from sqlalchemy import BigInteger, Index, String
@@ -27,12 +26,17 @@ class VideoJob(Base, kw_only=True):
         negative_prompt: what guidance moves away from; None for nothing.
         idempotency_key: SHA-256 of the one under which its owner asked; no two jobs share it.
         request_hash: of all that was asked for under that key.
-        ticket: names the one start of the job that may report on it; None while nobody works on it.
-        lease_until: until when the holder of the ticket is believed to live, Unix seconds.
+        ticket: names the one start of the job that may report on it, or that completed it; None
+            while nobody works on it.
+        lease_until: until when the holder of the ticket is believed to live, or until when a job
+            that was put back rests, Unix seconds.
         attempts: how many times it was started.
+        turn: its place in the queue; the lower, the earlier.
         deleted: its user wants it gone; only its files may still be there.
         progress: percent of the denoising steps of both stages.
         created_at, completed_at, expires_at: Unix seconds; `completed_at` also of a failure.
+
+    All times are of the database's clock, which is one however many machines there are.
     """
 
     __tablename__ = "handi_video_jobs"
@@ -62,10 +66,11 @@ class VideoJob(Base, kw_only=True):
     status: Mapped[str] = mapped_column(String(16), default="queued")
     progress: Mapped[int] = mapped_column(default=0)
     attempts: Mapped[int] = mapped_column(default=0)
+    turn: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     ticket: Mapped[str | None] = mapped_column(String(64), default=None, index=True)
     lease_until: Mapped[float] = mapped_column(default=0.0)
     deleted: Mapped[bool] = mapped_column(default=False, index=True)
-    created_at: Mapped[float] = mapped_column(default_factory=time.time)
+    created_at: Mapped[float] = mapped_column(default=0.0)
     completed_at: Mapped[float | None] = mapped_column(default=None)
     expires_at: Mapped[float | None] = mapped_column(default=None, index=True)
     error_code: Mapped[str | None] = mapped_column(String(64), default=None)
@@ -74,6 +79,15 @@ class VideoJob(Base, kw_only=True):
     @property
     def seconds(self) -> float:
         return self.num_frames / self.fps
+
+    @property
+    def result(self) -> str:
+        """The folder of what was made of it, below that of all jobs.
+
+        Each start has a folder of its own: what a replica writes that was given up never touches
+        what another one made.
+        """
+        return f"{self.id}/{self.ticket}" if self.ticket else self.id
 
     @property
     def alike(self) -> str:

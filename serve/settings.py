@@ -68,7 +68,8 @@ class ServeSettings(BaseModel):
     lease_s: float = Field(
         20.0,
         ge=2,
-        description="Once its replica was silent so long, seconds, a job is anybody's.",
+        description="A replica or gateway silent for so long, seconds, loses its jobs to others "
+        "and is replaced.",
     )
     drain_s: float = Field(
         60.0, ge=0, description="What a replica that has to go may spend on what it runs, seconds."
@@ -98,8 +99,3 @@ class ServeSettings(BaseModel):
     @property
     def most_replicas(self) -> int:
         return max(self.replicas, self.max_replicas or 0)
-
-    @property
-    def in_flight(self) -> int:
-        """Jobs that a replica has at a time: enough for full batches of several sizes."""
-        return 4 * self.batch_size

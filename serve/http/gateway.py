@@ -31,13 +31,18 @@ class Gateway:
         model: SavedModel,
         keys: list[str],
         generator: DeploymentHandle,
-        dispatcher: DeploymentHandle,
+        sweeper: DeploymentHandle,
     ) -> None:
+        def wake() -> None:
+            # One replica hears of it, perhaps a busy one: the idle ones look by themselves.
+            for handle in (generator, sweeper):
+                handle.wake.remote()
+
         async def predict_mask(order: MaskOrder) -> bytes:
             return await _answered(generator.mask.remote(order), "the motion area")
 
-        async def detect_hands(job_id: str) -> bytes:
-            return await _answered(generator.keypoints.remote(job_id), "the keypoints")
+        async def detect_hands(result: str) -> bytes:
+            return await _answered(generator.keypoints.remote(result), "the keypoints")
 
         self.services = Services(
             settings=settings,
@@ -45,7 +50,7 @@ class Gateway:
             store=JobStore(settings.store),
             files=JobFiles(settings.results),
             keys=keys,
-            wake=lambda: dispatcher.wake.remote(),
+            wake=wake,
             predict_mask=predict_mask,
             detect_hands=detect_hands,
             scrape=scrape,

@@ -39,9 +39,9 @@ class Seats:
 class Services:
     """Attributes:
     keys: fingerprints of the API keys; none where the service is open to all.
-    wake: tells the dispatcher of a new job.
+    wake: tells the others that jobs came or went.
     predict_mask: the motion area as a PNG.
-    detect_hands: the joints in a finished clip, as JSON.
+    detect_hands: the joints in a finished clip, by its folder, as JSON.
     scrape: the service's figures in Prometheus' text format.
     accepting: False while the service drains: what was accepted is finished, nothing is taken.
     model_seats: for requests of this process that wait for the model.

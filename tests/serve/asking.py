@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -72,8 +71,8 @@ def completed(services: Services, job_id: str, expires_in_s: float = 60) -> None
     """As a replica does it."""
     services.store.claim({job_id: "ticket"}, 60)
     for variant in ("video", "gif", "mask"):
-        services.files.write(job_id, VARIANTS[variant][0], variant.encode())
-    assert services.store.complete("ticket", time.time() + expires_in_s)
+        services.files.write(f"{job_id}/ticket", VARIANTS[variant][0], variant.encode())
+    assert services.store.complete("ticket", expires_in_s)
 
 
 def kept(services: Services) -> list[str]:

@@ -61,8 +61,8 @@ def services(settings) -> Services:
     async def predict_mask(order: MaskOrder) -> bytes:
         return png(order.width, order.height, "L")
 
-    async def detect_hands(job_id: str) -> bytes:
-        return json.dumps({"video_id": job_id}).encode()
+    async def detect_hands(result: str) -> bytes:
+        return json.dumps({"clip": result}).encode()
 
     async def scrape() -> bytes:
         return b""

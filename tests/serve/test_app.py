@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 def test_only_the_replicas_that_hold_the_model_wait_for_its_libraries():
     program = (
-        "import sys, serve.http.gateway, serve.dispatcher\n"
+        "import sys, serve.http.gateway, serve.sweeper\n"
         "print(*{'torch', 'diffusers'} & set(sys.modules), sep=',')\n"
         "import serve.app\n"
         "print('diffusers' in sys.modules)"

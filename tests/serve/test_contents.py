@@ -15,7 +15,7 @@ CLIP = bytes(range(100))
 def path(client, services) -> str:
     job = created(client)
     completed(services, job["id"])
-    services.files.write(job["id"], VARIANTS["video"][0], CLIP)
+    services.files.write(f"{job['id']}/ticket", VARIANTS["video"][0], CLIP)
     return f"/v1/videos/{job['id']}/content"
 
 

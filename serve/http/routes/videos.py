@@ -85,7 +85,7 @@ async def create_and_wait(form: Form, owner: Owner, ours: Ours, key: Key = None)
         why = f"{job.id} failed: {found.error_message}"
         raise ApiError(503, why, retry_after_s=1, code=found.error_code)
     name, media = VARIANTS["video"]
-    data = await _file(job, name, ours)
+    data = await _file(found.result, name, ours)
     return Response(data, media_type=media, headers={**NOSNIFF, "Video-Id": job.id})
 
 
@@ -148,19 +148,20 @@ async def content(
         why = f": {job.error_message}" if job.status == "failed" else ""
         code = job.error_code or "not_completed"
         raise ApiError(409, f"{job.id} is {job.status}{why}", code=code)
-    if variant == "keypoints" and not await asyncio.to_thread(ours.files.has, job.id, name):
+    place = job.id if variant == "input" else job.result
+    if variant == "keypoints" and not await asyncio.to_thread(ours.files.has, place, name):
         with ours.model_seats.taken():
-            data = await ours.detect_hands(job.id)
+            data = await ours.detect_hands(place)
         if not await asyncio.to_thread(ours.store.get, job.id, owner):
             await asyncio.to_thread(ours.files.remove, job.id)  # deleted meanwhile
     else:
-        data = await _file(job, name, ours)
+        data = await _file(place, name, ours)
     return file_answer(request, data, media, f"{job.id}-{name}")
 
 
-async def _file(job: VideoJob, name: str, ours: Services) -> bytes:
+async def _file(place: str, name: str, ours: Services) -> bytes:
     try:
-        return await asyncio.to_thread(ours.files.read, job.id, name)
+        return await asyncio.to_thread(ours.files.read, place, name)
     except FileNotFoundError:
         raise ApiError(404, "the file is not there any more") from None
 
