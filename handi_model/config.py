@@ -21,6 +21,11 @@ DType = Literal["float32", "bfloat16", "float16"]
 """Type in which a job computes."""
 
 
+DEFAULT_FPS = 8.0
+"""Of a model that has seen no data set, and of those saved before they knew their rate."""
+HIGHEST_FPS = 120.0
+
+
 class ModelConfig(BaseModel):
     """Topology, noise schedule and sampling defaults of one model.
 
@@ -32,6 +37,13 @@ class ModelConfig(BaseModel):
     preset: str = Field("base", description="Name of the preset that the values come from.")
     resolution: int = Field(256, ge=8, description="Side of a frame, pixels.")
     num_frames: int = Field(16, ge=2, description="Frames of a clip (L).")
+    fps: float = Field(
+        DEFAULT_FPS,
+        gt=0,
+        le=HIGHEST_FPS,
+        description="Frames a second that its clips are played at: those of the data set that it "
+        "was trained on.",
+    )
     latent_channels: int = Field(4, ge=1, description="Channels of the autoencoder's latent.")
     latent_factor: int = Field(8, ge=1, description="Pixels a side of one latent cell.")
     block_out_channels: tuple[PositiveInt, ...] = Field(

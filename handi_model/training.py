@@ -171,7 +171,8 @@ def video_step(
     limit = settings.hand_timesteps * len(networks.alpha_bars)
     items = (done.timesteps < limit).nonzero()[:, 0]
     timestep_gate = torch.tensor(len(items) / len(batch))
-    hand, presence_gate = done.clean.sum() * 0.0, torch.tensor(torch.nan)
+    # No zero of `clean`: where that is not finite, zero times it is not either.
+    hand, presence_gate = done.noise_loss.new_zeros(()), torch.tensor(torch.nan)
     if len(items):
         found = decoded_hand_loss(
             done.clean[items.to(done.clean.device)],

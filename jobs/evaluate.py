@@ -32,7 +32,7 @@ def main() -> None:
     settings = load(EvaluateSettings, "evaluate")
     with ExitStack() as held:
         try:
-            clips = read_evaluation_set(settings.data, settings.split, settings.limit)
+            clips = read_evaluation_set(settings.data, settings.split, settings.limit, settings.fps)
             planned = plan(settings, clips)
             describe(clips, planned)
             if settings.dry_run:

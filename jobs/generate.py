@@ -82,7 +82,9 @@ class GenerateSettings(BaseModel):
         None, description="Of the disc that cleans the area, pixels; 1/85 of a side by default."
     )
     feather: int = Field(0, description="Soft edge inside the motion area, pixels.")
-    fps: float = Field(8.0, gt=0, le=120, description="Frames a second of the files.")
+    fps: float | None = Field(
+        None, gt=0, le=120, description="Frames a second of the files; the model's own by default."
+    )
     device: str | None = Field(None, description="Torch device; a GPU where there is one.")
     dtype: DType = Field("float32", description="Type of the weights.")
 
@@ -95,6 +97,7 @@ def main() -> None:
         mask = open_picture("mask", settings.mask) if settings.mask else None
         pipe = load_pipeline(settings.model, DTYPES[settings.dtype]).to(device)
         asked = settings.model_dump(include=CALL)
+        settings.fps = settings.fps or pipe.config.fps
         request = pipe.check(scene, settings.prompt, mask=mask, **asked)
         settings.output = writable(settings.output)
         generator = torch.Generator().manual_seed(settings.seed)
@@ -120,7 +123,7 @@ def main() -> None:
         "seconds": round(time.perf_counter() - began, 2),
         "versions": {name: version(name) for name in ("handi", "torch", "diffusers")},
     }
-    for url in write_clip(settings, out, request.scenes[0], used):
+    for url in write_clip(settings, out, request.scenes[0], settings.fps, used):
         print(url)
 
 
@@ -147,14 +150,18 @@ def default_name(settings: GenerateSettings) -> str:
 
 
 def write_clip(
-    settings: GenerateSettings, out: HandiOutput, scene: np.ndarray, used: dict[str, Any]
+    settings: GenerateSettings,
+    out: HandiOutput,
+    scene: np.ndarray,
+    fps: float,
+    used: dict[str, Any],
 ) -> list[str]:
     """Write video, GIF, mask, strip and settings side by side; gives their URLs."""
     stem = join(settings.output, settings.name or default_name(settings))
     frames, mask = eight_bit(out.frames[0]), out.masks[0]
     files = {
-        f"{stem}.mp4": encode_mp4(frames, settings.fps),
-        f"{stem}.gif": encode_gif(frames, settings.fps),
+        f"{stem}.mp4": encode_mp4(frames, fps),
+        f"{stem}.gif": encode_gif(frames, fps),
         f"{stem}-mask.png": encode_png(eight_bit(mask)),
         f"{stem}-strip.png": encode_png(clip_strip(frames, eight_bit(scene), mask > 0)),
         f"{stem}.json": json.dumps(used, indent=2).encode(),

@@ -18,6 +18,7 @@ from handi_model.hands.model_files import ModelFileError
 from handi_model.pipeline import HandiPipeline
 from handi_model.training import LossSettings, StepResult
 from jobs.cli import stop
+from pipelines.clip_index import read_clip_index
 from pipelines.places import LocalPath, Url
 from pipelines.storage import writable
 from pipelines.training_clips import TrainingClips, read_training_clips
@@ -60,12 +61,14 @@ def prepare(settings: LearningSettings) -> Bench:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     try:
+        clips = read_training_clips(settings.data, settings.clips, settings.resolution)
+        index = read_clip_index(settings.data)
         config = ModelConfig.of(
             "tiny",
             resolution=settings.resolution,
             num_inference_steps=settings.num_inference_steps,
+            fps=index.fps([index.clip_ids.index(clip_id) for clip_id in clips.clip_ids]),
         )
-        clips = read_training_clips(settings.data, settings.clips, config.resolution)
         device = usable_device(settings.device)
         detector = HandDetector.load(settings.hand_model).to(device)
         settings.output = writable(settings.output)

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
 
 from handi_model.batch import Batch, encode_clips
 from handi_model.config import Stage
 from handi_model.hands import HandDetector
 from handi_model.latents import area_channel
+from handi_model.modes import evaluating
 from handi_model.pipeline import HandiPipeline
 from handi_model.seeds import clip_seed, hashed
 from handi_model.training import Networks, stage_noise_loss
 from jobs.fit_report import Pictures, generate, measure, pictures
+from pipelines.records import HELD_BACK
 from pipelines.training_clips import TrainingClips
 
 FIGURES = ("mask_iou", "psnr", "gain", "hs_err", "joint_error", "presence")
@@ -56,7 +56,9 @@ class ValidationSettings(BaseModel):
         None, ge=1, description="Guidance of both stages; default the model's."
     )
     shown: int = Field(4, ge=0, description="Clips whose pictures are kept.")
-    fps: float = Field(8, gt=0, le=120, description="Frames a second of the videos.")
+    fps: float | None = Field(
+        None, gt=0, le=120, description="Frames a second of the videos; the model's by default."
+    )
 
 
 @dataclass(frozen=True)
@@ -173,12 +175,10 @@ def _validated(
     )
     (measured,) = measure(generated, clip, detector)
     numbers = measured.numbers()
-    if not clip.detected.any():
-        # Nothing to be wrong about is no merit.
-        numbers["hs_err"] = math.nan
     figures |= {name: numbers[name] for name in FIGURES}
     named = {f"validation/{name}": value for name, value in figures.items()}
-    files = pictures(generated, clip, 0, detector, settings.fps) if shown else None
+    fps = settings.fps or pipe.config.fps
+    files = pictures(generated, clip, 0, detector, fps) if shown else None
     return ValidatedClip(clip_id, named, files, time.perf_counter() - began)
 
 
@@ -226,7 +226,7 @@ def held_out(
         ValueError: if nothing is left to train on, in one line.
     """
     indices = sorted(range(len(clip_ids)), key=lambda i: (hashed(clip_ids[i]), clip_ids[i]))
-    free = [i for i in indices if splits[i] not in ("validation", "test")]
+    free = [i for i in indices if splits[i] not in HELD_BACK]
     kept = [i for i in indices if splits[i] == "validation"]
     if not kept:
         count = min(count, len(free) // 3)
@@ -237,18 +237,6 @@ def held_out(
             "to train on; give more clips, of the split 'train' or of none, or hold out fewer"
         )
     return sorted(free), kept[:count]
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every layer then goes back to the mode that it was in."""
-    training = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training:
-            module.training = mode
 
 
 def _clip(clips: TrainingClips, index: int) -> TrainingClips:

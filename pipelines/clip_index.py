@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median
 
 import pyarrow.parquet as pq
 
+from handi_model.config import DEFAULT_FPS, HIGHEST_FPS
 from handi_model.damage import DamagedFile
 from pipelines.clip_content import CONTENT, content_sha256
 from pipelines.dataset import ANEW
@@ -30,6 +33,7 @@ class ClipIndex:
         num_frames: of every clip.
         fingerprint: of the data set: its clips by id, content, narration and split.
         contents: what each clip is by its content, see `clip_content`.
+        rates: frames a second of each clip, see `clip_rate`; None where it is not known.
     """
 
     data: str
@@ -42,6 +46,32 @@ class ClipIndex:
     num_frames: int
     fingerprint: str
     contents: list[str]
+    rates: list[float | None] = field(default_factory=list)
+
+    def fps(self, clips: Iterable[int] | None = None) -> float:
+        """Frames a second that clips of this data set are played at: the median of their rates.
+
+        Every clip has as many frames, however long its action takes, so each has a rate of its own.
+
+        Args:
+            clips: indices of those that count; all by default.
+
+        Returns:
+            Up to `HIGHEST_FPS`, in hundredths; `DEFAULT_FPS` where no clip's rate is known.
+        """
+        rates = self.rates if clips is None else [self.rates[clip] for clip in clips]
+        known = [rate for rate in rates if rate is not None]
+        return min(round(median(known), 2), HIGHEST_FPS) if known else DEFAULT_FPS
+
+
+def clip_rate(times_s: Sequence[float] | None) -> float | None:
+    """Frames a second of a clip whose frames are displayed at these times in its video.
+
+    None where no time passes between the first and the last.
+    """
+    if not times_s or not times_s[-1] > times_s[0]:
+        return None
+    return (len(times_s) - 1) / (times_s[-1] - times_s[0])
 
 
 @dataclass(frozen=True)
@@ -53,6 +83,7 @@ class _Entry:
     num_frames: int
     content: str
     place: Place
+    rate: float | None
 
 
 def read_clip_index(data: str) -> ClipIndex:
@@ -94,6 +125,7 @@ def read_clip_index(data: str) -> ClipIndex:
         num_frames=entries[0].num_frames,
         fingerprint=hashlib.sha256(repr(clips).encode()).hexdigest()[:16],
         contents=[entry.content for entry in entries],
+        rates=[entry.rate for entry in entries],
     )
 
 
@@ -106,7 +138,8 @@ def _read_file(url: str) -> list[_Entry]:
                 f"{SCHEMA_VERSION}; preprocess again, or use the version that wrote it"
             )
         # Which hands were seen in each frame: as long as the clip, and small.
-        rows = rows_and_places(url, file, [*SMALL_COLUMNS, "hand_detected", CONTENT])
+        columns = [*SMALL_COLUMNS, "hand_detected", "frame_times_s", CONTENT]
+        rows = rows_and_places(url, file, columns)
         contents = [said.get(CONTENT) or _content(file, place) for said, place in rows]
     return [
         _Entry(
@@ -117,6 +150,7 @@ def _read_file(url: str) -> list[_Entry]:
             len(said["hand_detected"]),
             content,
             place,
+            clip_rate(said["frame_times_s"]),
         )
         for (said, place), content in zip(rows, contents, strict=True)
     ]

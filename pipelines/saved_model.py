@@ -9,6 +9,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 
+from handi_model.config import DEFAULT_FPS
 from handi_model.damage import AGAIN, DamagedFile, check_safetensors, parse_json
 from pipelines.records import one_line
 from pipelines.storage import absolute, exists, join, read_bytes, read_range, sizes
@@ -39,6 +40,7 @@ class SavedModel:
     resolution: side of its frames, pixels.
     pixel_multiple: height and width must be multiples of it.
     num_frames, num_inference_steps, guidance_scale: defaults of a call.
+    fps: frames a second that its clips are played at.
     most_steps: denoising steps that the schedule has.
     tokenizer: the text of its `tokenizer.json`; empty where it has none.
     longest_prompt: tokens that the text encoder reads.
@@ -53,6 +55,7 @@ class SavedModel:
     most_steps: int
     tokenizer: str
     longest_prompt: int
+    fps: float = DEFAULT_FPS
 
 
 def read_saved_model(model: str) -> SavedModel:
@@ -82,6 +85,7 @@ def read_saved_model(model: str) -> SavedModel:
             most_steps=scheduler["num_train_timesteps"],
             tokenizer=read_bytes(tokenizer).decode() if exists(tokenizer) else "",
             longest_prompt=words["model_max_length"],
+            fps=float(index.get("fps", DEFAULT_FPS)),
         )
     except Exception as error:  # each storage has its own
         raise ValueError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, Float, create_engine, event, inspect
+from sqlalchemy import DDL, Engine, Float, Table, create_engine, event, inspect
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
@@ -41,7 +41,7 @@ def _(element: Any, compiler: Any, **_: Any) -> str:
 
 
 def open_database(url: str) -> Engine:
-    """Open a database; a missing SQLite file, missing tables and missing columns are made.
+    """Open a database; a missing SQLite file, missing tables and columns are made.
 
     Raises:
         ValueError: if that cannot be, in one line without the password.
@@ -86,17 +86,21 @@ def _engine(url: str) -> Engine:
 # Again, for somebody else may create the same between the look and the creation.
 @retry(retry=retry_if_exception_type(SQLAlchemyError), stop=stop_after_attempt(5), reraise=True)
 def _create_tables(engine: Engine) -> None:
-    """Make what is missing, and bring the tables of an older version up to this one."""
     Base.metadata.create_all(engine)
     for table in Base.metadata.sorted_tables:
-        there = {column["name"] for column in inspect(engine).get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in there:
-                made = CreateColumn(column).compile(dialect=engine.dialect)
-                with engine.begin() as connection:
-                    connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {made}")
+        _add_columns(engine, table)
         for index in table.indexes:
             index.create(engine, checkfirst=True)
+
+
+def _add_columns(engine: Engine, table: Table) -> None:
+    """Add what an earlier version of this program did not know; its rows have null there."""
+    known = {column["name"] for column in inspect(engine).get_columns(table.name)}
+    for column in table.columns:
+        if column.name not in known:
+            added = CreateColumn(column).compile(dialect=engine.dialect)
+            with engine.begin() as connection:
+                connection.execute(DDL(f"ALTER TABLE {table.name} ADD COLUMN {added}"))
 
 
 def _without_password(url: str) -> str:

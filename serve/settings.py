@@ -80,7 +80,9 @@ class ServeSettings(BaseModel):
         description="A replica without a denoising step for so long is replaced, seconds.",
     )
 
-    fps: float = Field(8.0, gt=0, le=120, description="Frames a second of the clips.")
+    fps: float | None = Field(
+        None, gt=0, le=120, description="Frames a second of the clips; the model's own by default."
+    )
     max_pixels: int | None = Field(
         None, ge=1, description="Height times width of a clip; 4 times the model's own by default."
     )

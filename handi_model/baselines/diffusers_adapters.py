@@ -40,7 +40,8 @@ class PublishedMethod:
 
     Attributes:
         height, width, num_frames: of the clip that the pipeline makes.
-        settings: what else its call is given.
+        settings: what else its call is given; a `target_fps` among them, which the network is told,
+            yields to the rate at which the task's clip is played.
     """
 
     pipe: DiffusionPipeline
@@ -54,7 +55,11 @@ class PublishedMethod:
         return count_parameters(self.pipe)
 
     def __call__(self, task: Task) -> Made:
-        scene = Image.fromarray(task.scene)
+        scene, settings = Image.fromarray(task.scene), dict(self.settings)
+        if "target_fps" in settings and task.fps:
+            # Its frames fill the same time as the task's, from the first to the last.
+            rate = task.fps * (self.num_frames - 1) / (task.num_frames - 1)
+            settings["target_fps"] = max(1, round(rate))
         # I2VGen-XL's pipeline draws the image's latent without the generator that it is given.
         with torch.random.fork_rng():
             torch.manual_seed(task.seed)
@@ -66,7 +71,7 @@ class PublishedMethod:
                 num_frames=self.num_frames,
                 generator=torch.Generator().manual_seed(task.seed),
                 output_type="pil",
-                **self.settings,
+                **settings,
             )
         pictures, (height, width) = out.frames[0], task.scene.shape[:2]
         frames = resampled(pictures, height, width, task.num_frames)
@@ -241,9 +246,10 @@ def open_i2vgen_xl(
 ) -> PublishedMethod:
     """I2VGen-XL (Zhang et al. 2023).
 
-    Guidance, length and frame rate are those of `configs/i2vgen_xl_infer.yaml`
-    (github.com/ali-vilab/VGen), size and steps those of `I2VGenXLPipeline`. Its image encoder sees
-    the middle square of the frame alone, so a square frame shows it the whole scene.
+    Guidance, length and, where a task has none, frame rate are those of
+    `configs/i2vgen_xl_infer.yaml` (github.com/ali-vilab/VGen), size and steps those of
+    `I2VGenXLPipeline`. Its image encoder sees the middle square of the frame alone, so a square
+    frame shows it the whole scene.
 
     Args:
         model: folder or hub id, such as `ali-vilab/i2vgen-xl`.

@@ -23,6 +23,7 @@ class Task:
         num_frames: of the clip, L.
         seed: of every random number that the method draws.
         area: (H, W) bool, the true motion mask. Only a method that is said to use it looks at it.
+        fps: frames a second that the clip is played at; None where nobody says.
     """
 
     scene: NDArray[np.uint8]
@@ -30,6 +31,7 @@ class Task:
     num_frames: int
     seed: int
     area: NDArray[np.bool_]
+    fps: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from handi_model.config import DEFAULT_FPS
 from handi_model.metrics.intervals import CONFIDENCE
 from jobs.fit_report import as_json
 from pipelines.evaluation.clips import EvaluationSet
@@ -34,6 +35,7 @@ class Result:
     origins: of the networks.
     problems: a line for each clip that could not be made or measured.
     settings: the job's.
+    fps: frames a second that the clips are played at.
     """
 
     clips: dict[str, int]
@@ -45,6 +47,7 @@ class Result:
     origins: Origins
     problems: list[str]
     settings: dict[str, Any]
+    fps: float = DEFAULT_FPS
 
     def as_json(self) -> bytes:
         """For metrics.json; a figure that there is not is null."""
@@ -111,4 +114,5 @@ def measured(
         origins=origins,
         problems=problems,
         settings=settings.model_dump(),
+        fps=clips.fps,
     )

@@ -14,7 +14,8 @@ from jobs.training.work import checkpoints_folder
 from jobs.validation import held_out
 from pipelines.checkpoints import latest_checkpoint
 from pipelines.clip_index import ClipIndex, read_clip_index
-from pipelines.prior import read_prior
+from pipelines.notices import notice
+from pipelines.prior import is_of_all_splits, read_prior
 from pipelines.storage import join, read_bytes, writable
 
 
@@ -56,6 +57,7 @@ def check(settings: TrainSettings) -> Checked:
             f"{settings.num_frames}; preprocess with --frames {settings.num_frames}, or give "
             f"--num-frames {index.num_frames}"
         )
+    training, held = held_out(index.clip_ids, index.splits, settings.validation.held_out)
     try:
         read_prior(settings.data)
     except FileNotFoundError:
@@ -63,7 +65,12 @@ def check(settings: TrainSettings) -> Checked:
             f"data: {settings.data} has no prior.npy: its preprocessing has not come to its end; "
             "run jobs/preprocess.py again"
         ) from None
-    training, held = held_out(index.clip_ids, index.splits, settings.validation.held_out)
+    if is_of_all_splits(settings.data, index.splits):
+        notice(
+            f"warning: data: the prior of {settings.data} is the mean over all splits, as an "
+            "earlier version made it; delete its summary.json and run jobs/preprocess.py again: it "
+            "makes the prior of the training split"
+        )
     hand_landmarker_task(settings.hand_model)
     settings.output = writable(settings.output)
     steps = settings.epochs * settings.plan(len(training)).steps

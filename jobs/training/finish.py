@@ -49,6 +49,7 @@ def write_result(work: Work, course: Course) -> None:
         "clips": len(work.training_clips),
         "held_out": [work.index.clip_ids[i] for i in work.held_out],
         "data": work.index.fingerprint,
+        "fps": work.pipe.config.fps,
         **asdict(course),
         "settings": settings.model_dump(),
     }

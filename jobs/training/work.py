@@ -22,7 +22,7 @@ from handi_model.trainable import choose_trainable, trainable_parameters
 from handi_model.trainer import DDP_OPTIONS, Trainer
 from handi_model.training import Networks
 from handi_model.training_state import TrainingState
-from jobs.training.course import Course
+from jobs.training.course import Course, validation_due
 from jobs.training.meter import Meter
 from jobs.training.records import Note, Reporter
 from jobs.training.settings import TrainSettings
@@ -65,6 +65,14 @@ class Work:
     def device(self) -> torch.device:
         return self.pipe.device
 
+    def validates(self, done: int) -> bool:
+        """Whether a validation follows after so many steps."""
+        epoch_steps = self.settings.plan(len(self.training_clips)).steps
+        every = self.settings.validation.every_epochs
+        return bool(self.held_out) and validation_due(
+            done, epoch_steps, self.settings.epochs, every
+        )
+
     def save(self, course: Course, at_once: bool = False) -> None:
         """Begin to write a checkpoint; the training goes on meanwhile.
 
@@ -103,6 +111,7 @@ def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
     training_clips, held = held_out(index.clip_ids, index.splits, settings.validation.held_out)
     pipe = patient(open_pipeline)(settings.model, settings.checkpoint, settings.resolution)
     pipe.set_progress_bar_config(disable=True)
+    pipe.register_to_config(fps=index.fps(training_clips))
     pipe.unet.set_prior(torch.from_numpy(patient(read_prior)(settings.data)))
     choose_trainable(pipe.unet, settings.trains, settings.lora_rank)
     latents = _cached(pipe, index, reporter) if context.get_world_rank() == 0 else None

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from handi_model.config import DEFAULT_FPS
 from pipelines.clip_index import ClipIndex, read_clip_index
 from pipelines.clip_rows import load_clip
 from pipelines.dataset import read_columns
@@ -35,6 +36,7 @@ class EvaluationSet:
         mask_areas: (C,) shares of the frame.
         split: that they are of, or several; empty for clips that have none.
         preprocessing: the settings that it left with the clips; None where there are none.
+        fps: frames a second that the clips are played at, made ones as real ones.
     """
 
     index: ClipIndex
@@ -42,6 +44,7 @@ class EvaluationSet:
     mask_areas: NDArray[np.float64]
     split: str
     preprocessing: dict[str, Any] | None = None
+    fps: float = DEFAULT_FPS
 
     def __len__(self) -> int:
         return len(self.index.clip_ids)
@@ -79,13 +82,16 @@ class RealClip:
     mask: NDArray[np.bool_]
 
 
-def read_evaluation_set(data: str, split: str | None, limit: int | None) -> EvaluationSet:
+def read_evaluation_set(
+    data: str, split: str | None, limit: int | None, fps: float | None = None
+) -> EvaluationSet:
     """Find the clips to evaluate; no picture is read.
 
     Args:
         data: URL of the output of preprocessing.
         split: clips of it; see `SPLITS` for None.
         limit: at most so many clips, evenly spread over the clip ids.
+        fps: frames a second that clips are played at; the data set's own by default.
 
     Raises:
         DatasetError: if there are none, in one line.
@@ -119,11 +125,13 @@ def read_evaluation_set(data: str, split: str | None, limit: int | None) -> Eval
             narrations=[index.narrations[i] for i in chosen],
             splits=[index.splits[i] for i in chosen],
             places=[index.places[i] for i in chosen],
+            rates=[index.rates[i] for i in chosen],
         ),
         [datasets[i] for i in chosen],
         np.array(areas, np.float64),
         ", ".join(sorted({*wanted.values()} - {""})),
         json.loads(read_bytes(settings)) if exists(settings) else None,
+        fps or index.fps(chosen),
     )
 
 

@@ -29,9 +29,9 @@ from pipelines.running.workers import place_workers
 class Generator:
     """The actor of the graph: makes one clip after another, each as if it were alone."""
 
-    def __init__(self, planned: Planned, settings: EvaluateSettings) -> None:
+    def __init__(self, planned: Planned, settings: EvaluateSettings, fps: float) -> None:
         one_thread()
-        self.settings, self.folder = settings, planned.made
+        self.settings, self.folder, self.fps = settings, planned.made, fps
         self.device = usable_device(settings.device)
         dtype, method = DTYPES[settings.dtype], planned.method
         gpu = self.device.type == "cuda"
@@ -56,7 +56,7 @@ class Generator:
     def _make(self, row: dict[str, Any]) -> None:
         real = real_clip(row)
         seed = clip_seed(self.settings.seed, real.clip_id)
-        task = Task(real.frames[0], real.narration, len(real.frames), seed, real.mask)
+        task = Task(real.frames[0], real.narration, len(real.frames), seed, real.mask, self.fps)
         began = time.perf_counter()
         made = self.method(task)
         seconds = time.perf_counter() - began
@@ -67,7 +67,7 @@ class Generator:
             self.made_by,
             *(made.generated or made.frames.shape[:3]),
         )
-        write_made(self.folder, real.clip_id, made, cost, self.settings.fps)
+        write_made(self.folder, real.clip_id, made, cost, self.fps)
 
 
 def generate(
@@ -97,7 +97,7 @@ def generate(
         )
         .map(
             Generator,  # type: ignore[arg-type]  # Ray builds one an actor
-            fn_constructor_args=(planned, settings),
+            fn_constructor_args=(planned, settings, clips.fps),
             compute=pool(place.actors, alone),
             num_gpus=place.gpus,
             num_cpus=place.cpus,

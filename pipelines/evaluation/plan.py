@@ -12,7 +12,13 @@ from fsspec.core import url_to_fs
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.elsewhere import find_elsewhere
 from pipelines.evaluation.made_files import SUFFIX, made_url
-from pipelines.evaluation.settings import GENERATIVE, EvaluateSettings, Kind, MethodSettings
+from pipelines.evaluation.settings import (
+    GENERATIVE,
+    OF_REAL_CLIPS,
+    EvaluateSettings,
+    Kind,
+    MethodSettings,
+)
 from pipelines.records import one_line
 from pipelines.saved_model import read_saved_model
 from pipelines.storage import absolute, find, folder_state, join
@@ -53,10 +59,14 @@ class Planned:
     made: str
     elsewhere: dict[str, str]
 
+    def source(self, clip_id: str) -> str:
+        """URL of its clip, there or not; empty where it has none, as what is made of real clips."""
+        return made_url(self.made, clip_id) if self.made else self.elsewhere.get(clip_id, "")
+
     def done(self, clips: EvaluationSet) -> list[str]:
         """URLs of the clips that it has generated."""
         there = finished(self.made) if self.made else set()
-        return [made_url(self.made, one) for one in clips.index.clip_ids if one in there]
+        return [self.source(one) for one in clips.index.clip_ids if one in there]
 
     def to_make(self, clips: EvaluationSet) -> list[int]:
         """Numbers of the clips that are to be generated still."""
@@ -75,10 +85,8 @@ class Planned:
         there, scored = finished(self.made) if self.made else set(), finished(folder)
         found = {}
         for i, clip_id in enumerate(clips.index.clip_ids):
-            source = self.elsewhere.get(clip_id, "")
-            if self.made and clip_id in there:
-                source = made_url(self.made, clip_id)
-            of_real = not self.made and self.method.kind != "folder"
+            source = "" if self.made and clip_id not in there else self.source(clip_id)
+            of_real = self.method.kind in OF_REAL_CLIPS
             if clip_id not in scored and (source or of_real):
                 found[i] = ToScore(self.method.name, self.method.kind, folder, source)
         return found
@@ -121,6 +129,8 @@ def _planned(method: MethodSettings, settings: EvaluateSettings, clips: Evaluati
         decides |= {"model": _identity(method.model or ""), "options": method.options()}
         decides |= {"motion_adapter": adapter and _identity(adapter)}
         decides |= {"dtype": settings.dtype, "seed": settings.seed}
+        if method.kind == "i2vgen-xl":
+            decides["fps"] = clips.fps  # which its network is told
     elif method.kind == "folder":
         elsewhere = find_elsewhere(absolute(method.clips or ""), clips.index.clip_ids)
         decides["files"] = folder_state(absolute(method.clips or ""))

@@ -172,8 +172,10 @@ class EvaluateSettings(Sampling):
     workers: int | None = Field(
         None, ge=1, description="Processes; one a GPU, or a CPU without any, by default."
     )
-    shown: int = Field(24, ge=0, description="Clips on the page, those with the worst HS-Err.")
-    fps: float = Field(8, gt=0, le=120, description="Frames a second of the videos.")
+    shown: int = Field(24, ge=0, description="Clips on the page, those with the worst hands.")
+    fps: float | None = Field(
+        None, gt=0, le=120, description="Frames a second of the videos; the data set's by default."
+    )
     experiment: str = Field(
         "handi-evaluation", min_length=1, description="MLflow's experiment that the run goes to."
     )

@@ -84,7 +84,7 @@ async def request_hash(form: VideoForm, most_bytes: int) -> str:
 
 
 def wake(ours: Services) -> None:
-    """Tell the others of news; whoever does not hear it will look by itself."""
+    """Tell the others; whoever does not hear it will look by itself."""
     with suppress(Exception):
         ours.wake()
 

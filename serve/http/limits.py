@@ -25,7 +25,7 @@ class Limits:
     @property
     def fps(self) -> float:
         """Frames a second that clips are played at unless a request says otherwise."""
-        return self.settings.fps
+        return self.settings.fps or self.model.fps
 
     @cached_property
     def described(self) -> Model:

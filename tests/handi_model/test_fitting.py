@@ -36,6 +36,16 @@ def test_both_stages_train_in_turn_and_the_prior_is_the_mean_mask(fresh_tiny, tw
         assert not torch.equal(before[name], after[name])
 
 
+def test_a_training_that_breaks_off_leaves_the_network_in_its_mode(fresh_tiny, two_clips, detector):
+    def breaks_off(step, stage, result):
+        assert fresh_tiny.unet.training
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(fresh_tiny, two_clips, detector, LossSettings(alpha=0), QUICK, breaks_off)
+    assert not any(module.training for module in fresh_tiny.unet.modules())
+
+
 def test_a_seed_gives_the_same_training(fresh_tiny, two_clips, detector):
     start = {name: weight.clone() for name, weight in fresh_tiny.unet.state_dict().items()}
     first = run(fresh_tiny, two_clips, detector)

@@ -63,6 +63,7 @@ def test_a_training_leaves_checkpoints_and_a_model_that_opens(uneventful):
     pipe = HandiPipeline.from_pretrained(f"{reference.output}/model")
     assert pipe.unet.prior.max() > 0
     result = reference.result()
+    assert pipe.config.fps == result["fps"] == 1.55, "four frames in two seconds"
     assert result["done"] == 6 and result["skipped"] == 0
     assert set(result["losses"]) == {"mask", "video"}
 

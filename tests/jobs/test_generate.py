@@ -16,7 +16,7 @@ from jobs import generate
 def model(tmp_path_factory) -> str:
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("model")
-    new_pipeline(ModelConfig.of("tiny")).save_pretrained(folder)
+    new_pipeline(ModelConfig.of("tiny", fps=5)).save_pretrained(folder)
     return str(folder)
 
 
@@ -55,9 +55,10 @@ def test_a_clip_lies_in_every_form_beside_its_settings(job):
     )
     with av.open(str(folder / f"{stem}.mp4")) as container:
         frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+        assert container.streams.video[0].average_rate == 5, "the model's own"
     assert np.stack(frames).shape == (4, 64, 64, 3)
     used = json.loads((folder / f"{stem}.json").read_text())
-    assert used["seed"] == 7
+    assert used["seed"] == 7 and used["fps"] == 5
     assert used["num_frames"] == 4
     assert used["mask_steps"] == 2
     assert used["guidance_scale"] == 1.0

@@ -21,7 +21,6 @@ from handi_model.training import LossSettings, Networks
 from jobs.validation import (
     Tally,
     ValidationSettings,
-    evaluating,
     held_out,
     noise_losses,
     validate,
@@ -151,14 +150,6 @@ def test_nothing_else_changes(pipe, networks, data):
     assert all(parameter.grad is None for parameter in pipe.unet.parameters())
 
 
-def test_the_mode_comes_back_after_a_mistake():
-    network = torch.nn.Sequential(torch.nn.Dropout())
-    with pytest.raises(KeyError), evaluating(network):
-        assert not network[0].training
-        raise KeyError
-    assert network.training and network[0].training
-
-
 def test_a_wrapper_that_waits_for_other_workers_is_not_called(pipe, networks, data):
     class Wrapper(torch.nn.Module):
         def forward(self, *inputs):
@@ -219,7 +210,7 @@ def test_the_pictures_show_the_real_and_the_generated_clip(validated, clips):
     assert orange[132:, 132:].any(), "the right hand's found joints"
     with av.open(io.BytesIO(files.mp4)) as video:
         frames = [frame.to_ndarray(format="rgb24") for frame in video.decode(video=0)]
-        assert float(video.streams.video[0].average_rate) == QUICK.fps
+        assert float(video.streams.video[0].average_rate) == 8, "the model's own"
     assert np.shape(frames) == (4, 128, 2 * 128 + 4, 3)
     shrunk = np.asarray(Image.fromarray(frames[3][:, :128]).resize((64, 64))).astype(int)
     assert abs(shrunk - clips.frames[0, 3]).mean() < 8

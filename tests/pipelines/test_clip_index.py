@@ -53,7 +53,7 @@ def test_clips_are_listed_without_a_look_at_their_pictures(tmp_path):
     whole, metadata = bytearray(file.read_bytes()), pq.ParquetFile(file).metadata
     for group in map(metadata.row_group, range(metadata.num_row_groups)):
         for column in map(group.column, range(group.num_columns)):
-            if column.path_in_schema.startswith("frame"):
+            if column.path_in_schema.partition(".")[0] in ("frames", "frame_masks"):
                 first = column.dictionary_page_offset or column.data_page_offset
                 last = first + column.total_compressed_size
                 whole[first:last] = b"\xff" * column.total_compressed_size
@@ -61,6 +61,25 @@ def test_clips_are_listed_without_a_look_at_their_pictures(tmp_path):
     with pytest.raises(OSError):
         pq.read_table(file, columns=["frames"])
     assert read_clip_index(str(tmp_path)).clip_ids == ["a", "b"]
+
+
+def test_clips_are_played_at_the_median_of_their_rates(tmp_path):
+    times = {"a": [1.0, 1.25, 1.5], "b": [0.0, 0.3, 0.6], "c": [5.0, 6.0, 7.0], "d": [2.0] * 3}
+    add(str(tmp_path), *(row(clip, frame_times_s=at) for clip, at in times.items()), row("e"))
+    index = read_clip_index(str(tmp_path))
+    assert index.rates == [4.0, pytest.approx(10 / 3), 1.0, None, None]
+    assert index.fps() == 3.33
+    assert index.fps([0]) == 4 and index.fps([0, 2]) == 2.5
+
+
+def test_clips_whose_rate_nobody_knows_are_played_at_eight_frames_a_second(tmp_path):
+    add(str(tmp_path), row("a"))
+    assert read_clip_index(str(tmp_path)).fps() == 8
+
+
+def test_no_clip_is_played_faster_than_players_go(tmp_path):
+    add(str(tmp_path), row("a", frame_times_s=[0.0, 0.001, 0.002]))
+    assert read_clip_index(str(tmp_path)).fps() == 120
 
 
 clip_ids = st.lists(st.text("abcé/_1", min_size=1, max_size=6), unique=True, min_size=1)

@@ -69,6 +69,18 @@ def test_a_saved_pipeline_loads_in_the_precision_asked_for(saved):
     assert {network.dtype for network in networks} == {torch.bfloat16}
 
 
+def test_a_model_keeps_its_frames_a_second_and_one_saved_without_plays_at_eight(tmp_path):
+    new_pipeline(ModelConfig.of("tiny", fps=6.25)).save_pretrained(tmp_path)
+    assert load_pipeline(str(tmp_path)).config.fps == 6.25
+    assert read_saved_model(str(tmp_path)).fps == 6.25
+    index = tmp_path / "model_index.json"
+    said = json.loads(index.read_text())
+    del said["fps"]
+    index.write_text(json.dumps(said))
+    assert load_pipeline(str(tmp_path)).config.fps == 8
+    assert read_saved_model(str(tmp_path)).fps == 8
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [

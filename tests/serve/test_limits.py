@@ -82,6 +82,14 @@ def test_a_clip_has_as_many_seconds_as_the_api_says_it_has():
     assert limits(fps=30).num_frames(float(described.seconds)) == described.num_frames
 
 
+def test_clips_are_played_at_the_models_rate_unless_the_service_has_its_own():
+    slow = replace(MODEL, fps=4.0)
+    some = Limits(ServeSettings(model="/model"), slow, 1)
+    assert some.fps == some.described.fps == 4
+    assert some.described.seconds == "4" and some.num_frames(2) == 8
+    assert Limits(ServeSettings(model="/model", fps=16), slow, 1).fps == 16
+
+
 def test_steps_are_those_of_the_schedule_and_the_settings():
     assert limits().steps("mask_steps", None, 25) == 25
     assert limits().steps("mask_steps", 100, 25) == 100

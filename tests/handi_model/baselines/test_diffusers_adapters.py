@@ -154,6 +154,16 @@ def test_published_settings_hold_unless_they_are_overridden(
     assert given["motion_scale"] == 2
 
 
+def test_i2vgen_xl_is_told_the_rate_at_which_its_frames_are_played(
+    i2vgen_xl_method, task, monkeypatch
+):
+    (given,) = calls(i2vgen_xl_method, task, monkeypatch)
+    assert given["target_fps"] == 16, "the published one"
+    # As many frames as it makes fill the time that the task's three do.
+    (given,) = calls(i2vgen_xl_method, changed(task, fps=8.0), monkeypatch)
+    assert given["target_fps"] == round(8 * (i2vgen_xl_method.num_frames - 1) / 2)
+
+
 def test_pia_samples_with_the_schedule_that_it_was_trained_with(pia_method, cogvideox_method):
     assert pia_method.pipe.scheduler.config.beta_schedule == "linear"
     assert not pia_method.pipe.scheduler.config.clip_sample

@@ -80,6 +80,14 @@ def test_each_source_gives_the_split_that_it_has(tmp_path):
     assert found.split == "test, validation"
 
 
+def test_clips_are_played_at_the_rate_of_those_evaluated_unless_asked(tmp_path):
+    rows = of("train", "test")
+    rows[0]["frame_times_s"], rows[1]["frame_times_s"] = [0.0, 9.0], [0.0, 0.25]
+    data = write(tmp_path, *rows)
+    assert read_evaluation_set(data, None, None).fps == 4
+    assert read_evaluation_set(data, None, None, 12).fps == 12
+
+
 @pytest.mark.parametrize("fit", ["crop", "pad"])
 def test_clips_were_made_square_as_their_preprocessing_says(tmp_path, fit):
     data = write(tmp_path, *of("test"))

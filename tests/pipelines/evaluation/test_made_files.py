@@ -1,5 +1,6 @@
 from unittest.mock import Mock
 
+import av
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -92,10 +93,12 @@ def test_the_cost_tells_what_the_networks_made(tmp_path, monkeypatch, generated)
     monkeypatch.setattr(generate, "one_thread", lambda: None)  # of this process
     theirs = MethodSettings(name="theirs", kind="cogvideox", model="someone/model")
     asked = EvaluateSettings(data="data", output=str(tmp_path), device="cpu")
-    worker = generate.Generator(Planned(theirs, "theirs", str(tmp_path), {}), asked)
+    worker = generate.Generator(Planned(theirs, "theirs", str(tmp_path), {}), asked, 6.25)
     assert worker({"clip_id": "clip"})["problem"] == ""
     found = read_cost(str(tmp_path / "clip.npz"))
     assert (found.num_frames, found.height, found.width) == (generated or (2, 16, 32))
+    with av.open(str(tmp_path / "clip.mp4")) as video:
+        assert video.streams.video[0].average_rate == 6.25
 
 
 def test_a_clip_id_with_slashes_lies_in_folders_beside_its_video(tmp_path):
