@@ -18,8 +18,8 @@ from handi_model.pipeline import HandiPipeline
 from serve.model.rendering import (
     Abandoned,
     Clip,
-    ClipError,
     Item,
+    PictureGone,
     grouped,
     largest_group,
     predict_areas,
@@ -232,11 +232,10 @@ def test_a_clip_that_is_not_finite_fails_that_job_only(awake, monkeypatch):
     monkeypatch.setattr(HandiPipeline, "__call__", spoiled)
     first, spoilt, third = render(awake, [item(seed) for seed in range(3)], no_steps)
     assert isinstance(first, Clip) and isinstance(third, Clip)
-    assert isinstance(spoilt, ClipError)
-    assert reason(item(1).job, spoilt) == (
-        "not_finite",
-        "the model gave no finite picture; take another seed",
-    )
+    assert isinstance(spoilt, ArithmeticError)
+    told = ("not_finite", "the model gave no finite picture; take another seed")
+    assert reason(item(1).job, spoilt) == told
+    assert reason(item(1).job, PictureGone())[0] == "picture_gone"
 
 
 def test_what_the_model_raises_is_told_by_the_jobs_id_alone():
