@@ -36,7 +36,7 @@ def overfit(settings: LearningSettings, bench: Bench) -> None:
     clips = bench.clips
     pipe, log = learn(bench, settings.fit, settings.losses)
     generated = generate(pipe, clips, settings.fit.seed)
-    rows = measure(generated, clips, bench.detector)
+    rows = measure(generated, clips, bench.detector, settings.losses.presence_threshold)
     with tempfile.TemporaryDirectory() as scratch:
         pipe.save_pretrained(scratch)
         put_folder(Path(scratch), join(settings.output, "model"))
