@@ -55,7 +55,7 @@ def test_a_fitted_model_its_picture_and_its_figures_are_left(job, capsys):
         assert picture.size == (5 * 128 + 4 * 4, 4 * 128 + 3 * 4)
     pipe = HandiPipeline.from_pretrained(folder / "model")
     assert pipe.resolution == 64
-    assert pipe.config.fps == 1.55, "the clips' own: four frames in two seconds"
+    assert pipe.config.fps == 1.552, "the clips' own: four frames in two seconds"
     assert "slide_cup_1: mask IoU" in capsys.readouterr().out
 
 
