@@ -5,6 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from handi_model.interface.names import tell_diffusers
+
 if TYPE_CHECKING:
     from handi_model.config import ModelConfig
     from handi_model.pipeline import HandiPipeline
@@ -20,3 +22,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+tell_diffusers()

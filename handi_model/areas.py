@@ -7,6 +7,7 @@ from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
+from handi_model.finite import check_finite
 from handi_model.latents import decode_latents, masks_of_grey
 from handi_model.masks import clean_mask
 
@@ -28,7 +29,11 @@ def motion_areas(
 
     Returns:
         (B, H, W), 0 or 1.
+
+    Raises:
+        FloatingPointError: if the autoencoder gives no finite numbers.
     """
-    soft = masks_of_grey(decode_latents(vae, latents, chunk)).amax(1).cpu().numpy()
+    grey = check_finite(decode_latents(vae, latents, chunk), "decoded masks", vae.dtype)
+    soft = masks_of_grey(grey).amax(1).cpu().numpy()
     disc = round(min(soft.shape[1:]) / 85) if radius is None else radius
     return np.stack([clean_mask(one, threshold, disc) for one in soft]).astype(np.float32)

@@ -46,7 +46,9 @@ def new_pipeline(config: ModelConfig, checkpoint: str | Path | None = None) -> H
         )
     except OSError as error:
         raise ValueError(f"{checkpoint}: {str(error).splitlines()[0]}") from error
-    return assemble(config, unet, *parts)
+    # A folder's place says nothing to those who get the model, its name may.
+    base = Path(checkpoint).name if Path(checkpoint).exists() else str(checkpoint)
+    return assemble(config, unet, *parts, base_model=base)
 
 
 def check_encoders(checkpoint: str | Path) -> None:
@@ -66,8 +68,13 @@ def assemble(
     vae: AutoencoderKL,
     text_encoder: CLIPTextModel,
     tokenizer: CLIPTokenizer,
+    base_model: str | None = None,
 ) -> HandiPipeline:
-    """A pipeline of these networks, in evaluation mode, with what `config` sets for sampling."""
+    """A pipeline of these networks, in evaluation mode, with what `config` sets for sampling.
+
+    Args:
+        base_model: the checkpoint that they are of; None where they are new or ship with this.
+    """
     for network in (unet, vae, text_encoder):
         network.eval()
     return HandiPipeline(
@@ -81,6 +88,7 @@ def assemble(
         guidance_scale=config.guidance_scale,
         num_inference_steps=config.num_inference_steps,
         fps=config.fps,
+        base_model=base_model,
     )
 
 

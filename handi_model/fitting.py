@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from handi_model.batch import Batch
 from handi_model.config import Stage
 from handi_model.hands import HandDetector
+from handi_model.modes import training
 from handi_model.pipeline import HandiPipeline
 from handi_model.trainer import generated_areas
 from handi_model.training import (
@@ -67,19 +68,17 @@ def fit(
     losses: LossSettings,
     settings: FitSettings,
     on_step: OnFitStep,
-    whole_frame: bool = False,
 ) -> None:
     """Train the pipeline's UNet in place; it ends with the averaged weights.
+
+    Where the pipeline uses no mask, stage 2 is conditioned on an area that covers everything.
 
     Args:
         clips: all clips, encoded, on the pipeline's device.
         on_step: called after each step, for progress and logs.
-        whole_frame: condition stage 2 on an area that covers everything, as a model without the
-            motion mask is.
     """
     pipe.unet.set_prior(clips.mask.mean(0))
     networks = Networks.of(pipe, detector)
-    pipe.unet.train()
     torch.manual_seed(settings.seed)  # dropout
     generator = torch.Generator()
     optimizer = torch.optim.AdamW(
@@ -89,34 +88,36 @@ def fit(
     average = EMAModel(pipe.unet.parameters(), decay=settings.ema_decay)
     scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
     areas = None
-    for step in range(settings.steps):
-        # Trainings of one seed see the same clips, noise and timesteps in each step, whatever else
-        # a loss draws: their difference is the loss's.
-        generator.manual_seed(settings.seed * STEPS_APART + step)
-        stage = stage_of_epoch(step, settings.cycle)
-        share = generated_share(step / settings.steps, settings.ramp_start, settings.ramp_end)
-        if share and not whole_frame and (areas is None or step % settings.mask_every == 0):
-            same = torch.Generator().manual_seed(settings.seed)
-            areas = generated_areas(networks, scheduler, clips, settings.mask_steps, same)
-        items = _items(len(clips), settings.batch_size, generator)
-        batch = clips.take(items)
-        if stage == "mask":
-            result = mask_step(networks, batch, losses, generator)
-        else:
-            if whole_frame:
-                area = torch.ones_like(batch.mask)
-            elif areas is None:
-                area = batch.mask
+    with training(pipe.unet):
+        for step in range(settings.steps):
+            # Trainings of one seed see the same clips, noise and timesteps in each step, whatever
+            # else a loss draws: their difference is the loss's.
+            generator.manual_seed(settings.seed * STEPS_APART + step)
+            stage = stage_of_epoch(step, settings.cycle)
+            share = generated_share(step / settings.steps, settings.ramp_start, settings.ramp_end)
+            due = areas is None or step % settings.mask_every == 0
+            if share and networks.uses_mask and due:
+                same = torch.Generator().manual_seed(settings.seed)
+                areas = generated_areas(networks, scheduler, clips, settings.mask_steps, same)
+            items = _items(len(clips), settings.batch_size, generator)
+            batch = clips.take(items)
+            if stage == "mask":
+                result = mask_step(networks, batch, losses, generator)
             else:
-                area = mixed_area(batch.mask, areas[items], share, generator)
-            result = video_step(networks, batch, area, losses, generator)
-        result.loss.backward()
-        torch.nn.utils.clip_grad_norm_(pipe.unet.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        schedule.step()
-        average.step(pipe.unet.parameters())
-        on_step(step, stage, result)
+                if not networks.uses_mask:
+                    area = torch.ones_like(batch.mask)
+                elif areas is None:
+                    area = batch.mask
+                else:
+                    area = mixed_area(batch.mask, areas[items], share, generator)
+                result = video_step(networks, batch, area, losses, generator)
+            result.loss.backward()
+            torch.nn.utils.clip_grad_norm_(pipe.unet.parameters(), 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+            average.step(pipe.unet.parameters())
+            on_step(step, stage, result)
     average.copy_to(pipe.unet.parameters())
     pipe.unet.eval()
 

@@ -90,8 +90,8 @@ class Optimiser:
         """Within, the network has its averaged weights."""
         weights = list(self.parameters.values())
         self.average.store(weights)
-        self.average.copy_to(weights)
         try:
+            self.average.copy_to(weights)
             yield
         finally:
             self.average.restore(weights)

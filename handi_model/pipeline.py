@@ -2,84 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
-from diffusers import AutoencoderKL, DiffusionPipeline, DPMSolverMultistepScheduler
-from diffusers.utils import BaseOutput
-from numpy.typing import NDArray
+from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
+from diffusers.callbacks import MultiPipelineCallbacks, PipelineCallback
 from torch import Tensor
-from tqdm.auto import tqdm
 from transformers import CLIPTextModel, CLIPTokenizer
 
-from handi_model.areas import motion_areas
-from handi_model.bounds import check_count
-from handi_model.compose import OUTPUT_TYPES, as_type, feathered, overwrite
-from handi_model.config import DEFAULT_FPS, Stage
-from handi_model.latents import (
-    area_channel,
-    decode_latents,
-    empty_mask_latent,
-    encode_frames,
-)
-from handi_model.request import Request, read_request
-from handi_model.sampling import Condition, denoise
+from handi_model.config import DEFAULT_FPS
+from handi_model.finite import check_finite
+from handi_model.generation import CHANGEABLE, Generation, HandiOutput, StepCallback
+from handi_model.interface.card import write_beside
+from handi_model.interface.lora import LoraWeights
+from handi_model.interface.memory import VaeMemory
+from handi_model.interface.schedulers import check_scheduler, hand_on, trained_noise
+from handi_model.latents import decode_latents
+from handi_model.request import Finish, Request, read_request
 from handi_model.unet import HandiUNet
 
-StepCallback = Callable[["HandiPipeline", int, int, dict[str, Any]], dict[str, Any] | None]
+__all__ = ["HandiOutput", "HandiPipeline"]
 
 
-@dataclass
-class HandiOutput(BaseOutput):
-    """What `HandiPipeline` gives.
-
-    Attributes:
-        frames: one entry a clip, of the type asked for: `np` (L, H, W, 3) float32 in [0, 1], `pt`
-            (L, 3, H, W) float32 in [0, 1], `pil` a list of L images, `latent` (C, L, h, w), which
-            is not overwritten outside of the motion area; `mask` none.
-        masks: (B, H, W) float32 in [0, 1]: the motion area. Where it is 0 every frame is the input
-            image; it lies between 0 and 1 on a feathered edge only.
-    """
-
-    frames: list[Any]
-    masks: NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    """What both stages share: (B, T, D) texts, (B, C, h, w) image latents, guidance scales."""
-
-    text: Tensor
-    unconditional: Tensor
-    image_latent: Tensor
-    guidance_scale: Tensor
-
-    def condition(self, areas: Tensor) -> Condition:
-        """Under (B, H, W) areas."""
-        cells = area_channel(areas, (self.image_latent.shape[2], self.image_latent.shape[3]))
-        plain = Condition(self.text, self.image_latent, cells.to(self.image_latent.dtype))
-        return plain.guided(self.unconditional, self.guidance_scale)
-
-
-class HandiPipeline(DiffusionPipeline):
+class HandiPipeline(DiffusionPipeline, LoraWeights, VaeMemory):
     """Two-stage sampling: the motion area first, then the clip inside it.
 
     Args:
+        scheduler: any of `interface.schedulers.WORKING`; another one is made with its `from_config`
+            from the configuration of the one that was loaded.
         residual: what the network denoises, see `ModelConfig.residual`.
+        uses_mask: whether stage 2 was trained under a motion area. Without, there is no stage 1:
+            the network sees an area that covers the whole frame, and a clip may change anywhere.
         num_frames, guidance_scale, num_inference_steps: defaults of a call.
         fps: frames a second that its clips are to be played at, see `ModelConfig.fps`.
+        base_model: the checkpoint that the training started from, for the model card.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
+    _callback_tensor_inputs = CHANGEABLE
 
     vae: AutoencoderKL
     text_encoder: CLIPTextModel
     tokenizer: CLIPTokenizer
     unet: HandiUNet
-    scheduler: DPMSolverMultistepScheduler
+    scheduler: SchedulerMixin
 
     def __init__(
         self,
@@ -87,14 +55,17 @@ class HandiPipeline(DiffusionPipeline):
         text_encoder: CLIPTextModel,
         tokenizer: CLIPTokenizer,
         unet: HandiUNet,
-        scheduler: DPMSolverMultistepScheduler,
+        scheduler: SchedulerMixin,
         residual: bool = False,
         num_frames: int = 16,
         guidance_scale: float = 9.0,
         num_inference_steps: int = 25,
         fps: float = DEFAULT_FPS,
+        base_model: str | None = None,
+        uses_mask: bool = True,
     ) -> None:
         super().__init__()
+        hand_on(scheduler)
         self.register_modules(
             vae=vae, text_encoder=text_encoder, tokenizer=tokenizer, unet=unet, scheduler=scheduler
         )
@@ -104,7 +75,14 @@ class HandiPipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             num_inference_steps=num_inference_steps,
             fps=fps,
+            base_model=base_model,
+            uses_mask=uses_mask,
         )
+        self._trained_noise = trained_noise(scheduler)
+        self._guidance_scale: float | list[float] = guidance_scale
+        self._num_timesteps = 0
+        self._current_timestep: Tensor | None = None
+        self._interrupt = False
 
     @property
     def latent_factor(self) -> int:
@@ -121,11 +99,37 @@ class HandiPipeline(DiffusionPipeline):
         """Height and width must be multiples of this."""
         return int(self.latent_factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
 
+    @property
+    def guidance_scale(self) -> float | list[float]:
+        """Of the call under way; a callback may set `_guidance_scale`, as in diffusers."""
+        return self._guidance_scale
+
+    @property
+    def do_classifier_free_guidance(self) -> bool:
+        """Whether the steps to come are guided."""
+        scale = self._guidance_scale
+        return max(scale if isinstance(scale, list) else [scale]) > 1
+
+    @property
+    def num_timesteps(self) -> int:
+        """Calls of the network in the call under way, over both stages."""
+        return self._num_timesteps
+
+    @property
+    def current_timestep(self) -> Tensor | None:
+        """Of the last step of the call under way; None between calls."""
+        return self._current_timestep
+
+    @property
+    def interrupt(self) -> bool:
+        """Whether the call under way ends with what is there: a callback sets `_interrupt`."""
+        return self._interrupt
+
     @torch.no_grad()
     def __call__(
         self,
         image: Any,
-        prompt: str | list[str],
+        prompt: str | list[str] | None = None,
         num_frames: int | None = None,
         height: int | None = None,
         width: int | None = None,
@@ -133,15 +137,26 @@ class HandiPipeline(DiffusionPipeline):
         num_inference_steps: int | None = None,
         mask_steps: int | None = None,
         guidance_scale: float | list[float] | None = None,
-        negative_prompt: str = "",
+        negative_prompt: str | list[str] | None = None,
         mask: Any = None,
         mask_threshold: float = 0.5,
         mask_radius: int | None = None,
         feather: int = 0,
         output_type: str = "np",
         decode_chunk_size: int = 16,
-        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end: StepCallback
+        | PipelineCallback
+        | MultiPipelineCallbacks
+        | None = None,
         return_dict: bool = True,
+        *,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        num_videos_per_prompt: int = 1,
+        prompt_embeds: Tensor | None = None,
+        negative_prompt_embeds: Tensor | None = None,
+        latents: Tensor | None = None,
+        mask_latents: Tensor | None = None,
+        eta: float = 0.0,
     ) -> HandiOutput:
         """Generate clips.
 
@@ -149,17 +164,18 @@ class HandiPipeline(DiffusionPipeline):
             image: the scene: a PIL image, an (H, W, 3) array (uint8, or float in [0, 1]), a
                 (3, H, W) tensor in [0, 1], or a list with one for each prompt. It is scaled down,
                 never up, and its middle is cut to the clip's shape.
-            prompt: an instruction, or a list of them.
+            prompt: an instruction, or a list of them; or None with `prompt_embeds`.
             num_frames: frames of a clip, from 2; default the model's.
             height, width: of the clip, pixels; default the model's resolution.
-            generator: seeds the noise. A list gives each clip its own, and a clip then does not
-                depend on its neighbours.
+            generator: seeds all noise. A list gives each clip its own, and a clip then does not
+                depend on its neighbours, under whichever scheduler.
             num_inference_steps: denoising steps of stage 2; default the model's.
             mask_steps: denoising steps of stage 1; default as many as stage 2.
-            guidance_scale: of both stages, from 1 (none); a list gives each clip its own.
-            negative_prompt: what guidance moves away from.
+            guidance_scale: of both stages, from 1 (none); a list has one for each prompt.
+            negative_prompt: what guidance moves away from; a list has one for each prompt.
             mask: the motion area, white or 1 inside: skips stage 1. A PIL image, an (H, W) array
-                or tensor, or a list with one for each prompt; cut as the image is.
+                or tensor, or a list with one for each prompt; cut as the image is. A model
+                without a motion mask takes it too: what lies outside is overwritten alone.
             mask_threshold: a predicted pixel at or above it belongs to the motion area, (0, 1).
             mask_radius: of the disc that cleans the predicted area, pixels; default 1/85 of the
                 shorter side (3 at 256); 0 does not clean.
@@ -167,21 +183,34 @@ class HandiPipeline(DiffusionPipeline):
             output_type: `np`, `pil`, `pt` or `latent`; `mask` ends after stage 1, without frames.
             decode_chunk_size: frames that the autoencoder decodes at a time.
             callback_on_step_end: called as `f(pipe, step, timestep, {"latents": ..., "stage":
-                ...})` after each step, counted over both stages; a `latents` in the dict that it
-                returns replaces them. What it raises ends the call.
+                ...})` after each call of the network, counted over both stages; tensors in the
+                dict that it returns replace those that it got. What it raises ends the call, and
+                `pipe._interrupt = True` ends it with what is there: without frames in stage 1.
             return_dict: False gives the tuple of the output's fields, as in diffusers.
+            callback_on_step_end_tensor_inputs: what the callback gets, of
+                `_callback_tensor_inputs`.
+            num_videos_per_prompt: clips of each prompt; those of one prompt follow each other.
+            prompt_embeds, negative_prompt_embeds: (B, T, D) as `encode_prompt` gives them, instead
+                of the texts.
+            latents, mask_latents: standard normal noise of stage 2 and of stage 1, (clips, C, L, h,
+                w), instead of what the generator would draw.
+            eta: share of DDPM's noise that DDIM adds at each step, [0, 1]; for schedulers that
+                have it.
 
         Raises:
-            ValueError: for an argument that cannot be met, in one line that names it.
+            ValueError: for an argument or a scheduler that cannot be met, in one line that names
+                it.
+            FloatingPointError: if what comes out are no finite numbers, with what to do.
         """
-        if output_type not in OUTPUT_TYPES:
-            raise ValueError(f"output_type: {output_type!r} is none of {', '.join(OUTPUT_TYPES)}")
-        check_count("feather", feather, 0, 8192, "pixels")
-        check_count("decode_chunk_size", decode_chunk_size, 1, 8192, "frames")
-        if mask_radius is not None:
-            check_count("mask_radius", mask_radius, 0, 8192, "pixels")
-        if not 0 < mask_threshold < 1:
-            raise ValueError(f"mask_threshold: {mask_threshold!r} is not between 0 and 1")
+        if isinstance(callback_on_step_end, PipelineCallback | MultiPipelineCallbacks):
+            callback_on_step_end_tensor_inputs = callback_on_step_end.tensor_inputs
+        for name in callback_on_step_end_tensor_inputs:
+            if name not in self._callback_tensor_inputs:
+                raise ValueError(
+                    f"callback_on_step_end_tensor_inputs: {name!r} is none of "
+                    f"{', '.join(self._callback_tensor_inputs)}"
+                )
+        finish = Finish(output_type, mask_threshold, mask_radius, feather, decode_chunk_size)
         request = self.check(
             image,
             prompt,
@@ -194,80 +223,59 @@ class HandiPipeline(DiffusionPipeline):
             guidance_scale=guidance_scale,
             negative_prompt=negative_prompt,
             mask=mask,
+            num_videos_per_prompt=num_videos_per_prompt,
+            prompt_embeds=prompt_embeds,
+            negative_prompt_embeds=negative_prompt_embeds,
+            latents=latents,
+            mask_latents=mask_latents,
+            eta=eta,
         )
-        scenes = torch.from_numpy(request.scenes).to(self._execution_device).permute(0, 3, 1, 2)
-        encoded = self._encode(request, scenes)
-        mask_noise, video_noise = self._noise(encoded.image_latent, request)
-        steps = 0 if output_type == "mask" else request.num_inference_steps
-        before = request.mask_steps if request.areas is None else 0
-
-        with self.progress_bar(total=before + steps) as bar:
-
-            def sample(stage: Stage, noise: Tensor, areas: Tensor) -> Tensor:
-                first, count = (0, before) if stage == "mask" else (before, steps)
-                watch = _watch(self, bar, callback_on_step_end, stage, first)
-                condition = encoded.condition(areas)
-                return denoise(self.unet, self.scheduler, noise, condition, stage, count, watch)
-
-            if request.areas is None:
-                prior = self.unet.prior.expand(len(scenes), -1, -1)
-                mask_latent = sample("mask", mask_noise, prior)
-                if self.config.residual:
-                    empty = empty_mask_latent(self.vae, *request.size, scenes.device)
-                    mask_latent = mask_latent + empty[:, None].to(mask_latent)
-                areas = motion_areas(
-                    self.vae, mask_latent, mask_threshold, mask_radius, decode_chunk_size
-                )
-            else:
-                areas = request.areas
-            masks = np.stack([feathered(area, feather) for area in areas])
-            frames: list[Any] = []
-            if output_type != "mask":
-                latents = sample("video", video_noise, torch.from_numpy(areas).to(scenes.device))
-                if self.config.residual:
-                    latents = latents + encoded.image_latent[:, :, None]
-                frames = self._frames(latents, scenes, masks, output_type, decode_chunk_size)
-        self.maybe_free_model_hooks()
-        output = HandiOutput(frames, masks)
+        scales = request.guidance_scale.tolist()
+        self._guidance_scale = scales if len(set(scales)) > 1 else scales[0]
+        self._interrupt = False
+        generation = Generation(
+            self, request, finish, callback_on_step_end, callback_on_step_end_tensor_inputs
+        )
+        self._num_timesteps = generation.calls
+        try:
+            output = generation.run()
+        finally:
+            self._current_timestep = None
+            self.maybe_free_model_hooks()
         return output if return_dict else output.to_tuple()
 
-    def check(
-        self,
-        image: Any,
-        prompt: str | list[str],
-        *,
-        num_frames: int | None = None,
-        height: int | None = None,
-        width: int | None = None,
-        generator: torch.Generator | list[torch.Generator] | None = None,
-        num_inference_steps: int | None = None,
-        mask_steps: int | None = None,
-        guidance_scale: float | list[float] | None = None,
-        negative_prompt: str = "",
-        mask: Any = None,
-    ) -> Request:
+    def check(self, image: Any, prompt: str | list[str] | None = None, **asked: Any) -> Request:
         """Check the arguments of a call without running it.
+
+        Args:
+            asked: as the call takes them, but for those of the output and of the callback.
 
         Raises:
             ValueError: as the call would.
         """
+        check_scheduler(self.scheduler, self._trained_noise)
         config = self.config
-        steps = config.num_inference_steps if num_inference_steps is None else num_inference_steps
+        steps = asked.get("num_inference_steps")
+        steps = config.num_inference_steps if steps is None else steps
+        defaults = {
+            "height": self.resolution,
+            "width": self.resolution,
+            "num_frames": config.num_frames,
+            "num_inference_steps": steps,
+            "mask_steps": steps,
+            "guidance_scale": config.guidance_scale,
+        }
+        given = {name: value for name, value in asked.items() if value is not None}
         return read_request(
             image,
             prompt,
-            negative_prompt=negative_prompt,
             tokenizer=self.tokenizer,
-            height=self.resolution if height is None else height,
-            width=self.resolution if width is None else width,
+            text_channels=self.unet.config.cross_attention_dim,
             pixel_multiple=self.pixel_multiple,
-            num_frames=config.num_frames if num_frames is None else num_frames,
-            num_inference_steps=steps,
-            mask_steps=steps if mask_steps is None else mask_steps,
+            latent_channels=self.unet.config.latent_channels,
+            latent_factor=self.latent_factor,
             most_steps=self.scheduler.config.num_train_timesteps,
-            generator=generator,
-            guidance_scale=config.guidance_scale if guidance_scale is None else guidance_scale,
-            mask=mask,
+            **{**defaults, **given},
         )
 
     def encode_prompt(self, prompts: list[str]) -> Tensor:
@@ -284,67 +292,22 @@ class HandiPipeline(DiffusionPipeline):
 
     @torch.no_grad()
     def decode(self, latents: Tensor, chunk: int = 16) -> Tensor:
-        """Decode (B, C, L, h, w) latents: (B, L, 3, H, W) float32 in [0, 1], not overwritten."""
-        return (decode_latents(self.vae, latents, chunk).float() * 0.5 + 0.5).clamp(0, 1)
+        """Decode (B, C, L, h, w) latents: (B, L, 3, H, W) float32 in [0, 1], not overwritten.
 
-    def _encode(self, request: Request, scenes: Tensor) -> _Encoded:
-        """Encode instructions and images, once for both stages."""
-        text = self.encode_prompt([*request.prompts, request.negative_prompt])
-        latents = encode_frames(self.vae, (scenes * 2 - 1)[:, None])
-        return _Encoded(
-            text[:-1],
-            text[-1:].expand_as(text[:-1]),
-            latents[:, :, 0].to(self.unet.dtype),
-            request.guidance_scale.to(scenes.device),
-        )
-
-    def _frames(
-        self,
-        latents: Tensor,
-        scenes: Tensor,
-        masks: NDArray[np.float32],
-        output_type: str,
-        chunk: int,
-    ) -> list[Any]:
-        """Decode (B, C, L, h, w) latents and keep the scenes (B, 3, H, W) outside of the masks."""
-        if output_type == "latent":
-            return list(latents)
-        decoded = self.decode(latents, chunk)
-        clips = overwrite(decoded, scenes, torch.from_numpy(masks).to(decoded))
-        return as_type(clips, output_type)
-
-    def _noise(self, image_latent: Tensor, request: Request) -> tuple[Tensor, Tensor]:
-        """(B, C, L, h, w) noise of both stages, clip after clip, so that each is as if alone.
-
-        Both are drawn even where stage 1 is skipped: the clip under a mask does not depend on who
-        drew the mask.
+        Raises:
+            FloatingPointError: if the autoencoder gives no finite numbers.
         """
-        batch, channels, height, width = image_latent.shape
-        shape = (2, channels, request.num_frames, height, width)
-        generators: Sequence[torch.Generator | None] = request.generators or [None] * batch
-        noise = torch.stack(
-            [
-                torch.randn(shape, generator=one, device=one.device if one else None).to(
-                    image_latent
-                )
-                for one in generators
-            ]
-        )
-        return noise[:, 0], noise[:, 1]
+        decoded = decode_latents(self.vae, latents, chunk).float()
+        return (check_finite(decoded, "decoded frames", self.vae.dtype) * 0.5 + 0.5).clamp(0, 1)
 
+    def save_pretrained(self, save_directory: str | os.PathLike, *args: Any, **kwargs: Any) -> None:
+        """Write the pipeline into a folder, with a model card and its class for diffusers.
 
-def _watch(
-    pipe: HandiPipeline, bar: tqdm, callback: StepCallback | None, stage: Stage, first: int
-) -> Callable[[int, Tensor, Tensor], Tensor]:
-    """Move the bar and call the user's callback after each step of a stage."""
+        Args: see diffusers.
 
-    def on_step(index: int, timestep: Tensor, latents: Tensor) -> Tensor:
-        bar.update()
-        if callback is None:
-            return latents
-        state = {"latents": latents, "stage": stage}
-        changed = callback(pipe, first + index, int(timestep), state) or {}
-        replaced: Tensor = changed.get("latents", latents)
-        return replaced
-
-    return on_step
+        Raises:
+            ValueError: if adapters are loaded, which the folder would not hold.
+        """
+        self.check_no_adapters()
+        super().save_pretrained(save_directory, *args, **kwargs)
+        write_beside(self, save_directory)

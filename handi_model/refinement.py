@@ -40,7 +40,10 @@ def true_regions(joints: Tensor, visible: Tensor, height: int, width: int) -> Te
 
 @dataclass(frozen=True)
 class HandLoss:
-    """L_HR with its graph, and the share of the hands looked at that the presence gate passed."""
+    """L_HR with its graph, and the share of the hands looked at that the presence gate passed.
+
+    Where no hand is looked at, the loss is a plain zero and the share NaN.
+    """
 
     loss: Tensor
     presence_gate: Tensor
@@ -77,7 +80,7 @@ def decoded_hand_loss(
     regions = regions.unflatten(0, chosen.shape)
     windows = hand_windows(regions, chosen, latent_size, factor, window_margin)
     if windows is None:
-        return HandLoss(clean.sum() * 0.0, torch.tensor(torch.nan))
+        return HandLoss(clean.new_zeros((), dtype=torch.float32), torch.tensor(torch.nan))
 
     device = clean.device
     pixels = decode_pictures(vae, windows.cut(clean)).float()

@@ -1,4 +1,4 @@
-"""Sampling one stage: classifier-free guidance around a diffusers scheduler.
+"""Sampling one stage: classifier-free guidance around any scheduler of `interface.schedulers`.
 
 The same loop serves the pipeline and, with few steps, the masks that training conditions stage 2
 on.
@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
-from diffusers import DPMSolverMultistepScheduler
+from diffusers import SchedulerMixin
 from torch import Tensor, nn
 
 from handi_model.config import Stage
-
-OnStep = Callable[[int, Tensor, Tensor], Tensor]
-"""Called after each step with its index, the timestep and the latent; gives the latent to go on."""
+from handi_model.interface.schedulers import set_steps
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,13 @@ class Condition:
     guidance_scale: Tensor | None = None
 
     def guided(self, unconditional: Tensor, guidance_scale: Tensor) -> Condition:
-        """The same under classifier-free guidance; no guidance where every scale is 1.
+        """The same under classifier-free guidance; no guidance where no scale is above 1.
 
         Args:
             unconditional: (B, T, D) embedding that guidance moves away from.
             guidance_scale: (B,).
         """
-        if bool((guidance_scale == 1).all()):
+        if bool((guidance_scale <= 1).all()):
             return self
         return Condition(
             torch.cat([unconditional, self.text]),
@@ -51,6 +50,24 @@ class Condition:
             torch.cat([self.area] * 2),
             guidance_scale,
         )
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """Where a stage stands after a step.
+
+    Attributes:
+        latent: (B, C, L, h, w), as noisy as the scheduler has it.
+        condition: of the steps to come.
+    """
+
+    latent: Tensor
+    condition: Condition
+
+
+OnStep = Callable[[int, Tensor, Sampled], Sampled | None]
+"""Called after each call of the network with its index and timestep; gives what to go on with, or
+None to end with what is there."""
 
 
 def denoising_step(
@@ -79,30 +96,36 @@ def denoising_step(
 @torch.no_grad()
 def denoise(
     unet: nn.Module,
-    scheduler: DPMSolverMultistepScheduler,
+    scheduler: SchedulerMixin,
     noise: Tensor,
     condition: Condition,
     stage: Stage,
     steps: int,
     on_step: OnStep | None = None,
+    step_arguments: dict[str, Any] | None = None,
 ) -> Tensor:
     """Sample a clean latent of one stage.
 
     Args:
-        scheduler: its state is overwritten.
+        scheduler: one that `check_scheduler` lets pass; its state is overwritten.
         noise: (B, C, L, h, w) standard normal.
         steps: denoising steps, at least 1.
+        step_arguments: see `interface.schedulers.step_arguments`.
 
     Returns:
         (B, C, L, h, w), what the network was trained to denoise (see `ModelConfig.residual`).
     """
-    scheduler.set_timesteps(steps, device=noise.device)
-    # Known to be the first, so that the scheduler need not look for it on the device.
-    scheduler.set_begin_index(0)
-    latent = noise * scheduler.init_noise_sigma
-    for index, timestep in enumerate(scheduler.timesteps):
-        output = denoising_step(unet, latent, timestep, condition, stage)
-        latent = scheduler.step(output, timestep, latent, return_dict=False)[0]
+    timesteps = set_steps(scheduler, steps, noise.device)
+    done = Sampled(noise * scheduler.init_noise_sigma, condition)
+    arguments = step_arguments or {}
+    for index, timestep in enumerate(timesteps):
+        noisy = scheduler.scale_model_input(done.latent, timestep)
+        output = denoising_step(unet, noisy, timestep, done.condition, stage)
+        latent = scheduler.step(output, timestep, done.latent, **arguments, return_dict=False)[0]
+        done = Sampled(latent, done.condition)
         if on_step:
-            latent = on_step(index, timestep, latent)
-    return latent
+            changed = on_step(index, timestep, done)
+            if changed is None:
+                break
+            done = changed
+    return done.latent

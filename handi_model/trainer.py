@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from handi_model.areas import motion_areas
 from handi_model.batch import Batch
 from handi_model.config import Stage
+from handi_model.modes import evaluating, weightless
 from handi_model.optimiser import Optimiser, Stepped
 from handi_model.sampling import Condition, denoise
 from handi_model.training import LossSettings, Networks, StepResult, mask_step, video_step
@@ -71,7 +72,8 @@ class Trainer:
         Args:
             seed: of all its random numbers, see `pass_seed`.
             share: probability with which stage 2 sees a clip's generated mask, not the true one.
-            weight: of the pass's mean loss in the step's.
+            weight: of the pass's mean loss in the step's; a pass that weighs 0 adds nothing to the
+                gradient, even where its loss is not finite.
             last: whether it is this worker's last pass of the step, when gradients are exchanged.
 
         Returns:
@@ -79,20 +81,28 @@ class Trainer:
         """
         generator = torch.Generator().manual_seed(seed)
         torch.manual_seed(seed)  # dropout
-        device = batch.video_latent.device
-        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
-            if stage == "mask":
-                result = mask_step(self.networks, batch, self.losses, generator)
-            else:
-                area, used = self.stage_two_area(batch, share, generator)
-                result = video_step(self.networks, batch, area, self.losses, generator)
-                result = replace(result, parts={**result.parts, "generated": torch.tensor(used)})
-        wrapped: nn.Module = self.networks.unet
-        alone = last or not isinstance(wrapped, DistributedDataParallel)
-        with nullcontext() if alone else cast(DistributedDataParallel, wrapped).no_sync():
+        with ExitStack() as within:
+            wrapped: nn.Module = self.networks.unet
+            if not last and isinstance(wrapped, DistributedDataParallel):
+                # Around the way forward too, in which it prepares for the exchange.
+                within.enter_context(wrapped.no_sync())
+            if not weight:
+                within.enter_context(weightless(self.optimiser.parameters.values()))
+            result = self._forward(batch, stage, share, generator)
             # Gradients of passes add up, those of workers are averaged.
             (result.loss * (weight * self.workers)).backward()
         return result
+
+    def _forward(
+        self, batch: Batch, stage: Stage, share: float, generator: torch.Generator
+    ) -> StepResult:
+        device = batch.video_latent.device
+        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if stage == "mask":
+                return mask_step(self.networks, batch, self.losses, generator)
+            area, used = self.stage_two_area(batch, share, generator)
+            result = video_step(self.networks, batch, area, self.losses, generator)
+            return replace(result, parts={**result.parts, "generated": torch.tensor(used)})
 
     def step(self) -> Stepped:
         """Take the step that the passes have prepared."""
@@ -101,7 +111,12 @@ class Trainer:
     def stage_two_area(
         self, batch: Batch, share: float, generator: torch.Generator
     ) -> tuple[Tensor, float]:
-        """Stage 2's motion areas (B, H, W), and the share of them that stage 1 has generated."""
+        """Stage 2's motion areas (B, H, W), and the share of them that stage 1 has generated.
+
+        Of a model without the motion mask they cover the whole frame.
+        """
+        if not self.networks.uses_mask:
+            return torch.ones_like(batch.mask), 0.0
         chosen = (torch.rand(len(batch), generator=generator) < share).nonzero()[:, 0].tolist()
         area = batch.mask
         if chosen:
@@ -129,13 +144,11 @@ def generated_areas(
     Returns:
         (B, H, W), 0 or 1.
     """
-    was_training = networks.unet.training
-    networks.unet.eval()
     noise = torch.randn(clips.mask_latent.shape, generator=generator).to(clips.mask_latent)
     prior = networks.prior.expand(len(clips), -1, -1)
     condition = Condition(clips.text, clips.image_latent, prior)
-    latents = denoise(networks.unet, scheduler, noise, condition, "mask", steps)
-    networks.unet.train(was_training)
+    with evaluating(networks.unet):
+        latents = denoise(networks.unet, scheduler, noise, condition, "mask", steps)
     if networks.residual:
         latents = latents + networks.empty_mask_latent[:, None]
     return torch.from_numpy(motion_areas(networks.vae, latents)).to(noise)

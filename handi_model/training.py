@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from handi_model.batch import Batch
-from handi_model.config import Predicts, Stage
+from handi_model.config import STAGES, Predicts, Stage
 from handi_model.diffusion import (
     PREDICTS,
     add_noise,
@@ -67,6 +67,7 @@ class Networks:
         vae: frozen; decodes for the pixel losses.
         detector: frozen; stage 2 needs it where `eta` is above 0.
         predicts, residual: see `ModelConfig`.
+        uses_mask: see `HandiPipeline`.
         alpha_bars: (T,), see `diffusion.alpha_bars`.
         prior: (h, w) in [0, 1] at the latent's size.
         empty_text: (1, T, D), the embedding of the empty instruction.
@@ -78,10 +79,16 @@ class Networks:
     detector: HandDetector | None
     predicts: Predicts
     residual: bool
+    uses_mask: bool
     alpha_bars: Tensor
     prior: Tensor
     empty_text: Tensor
     empty_mask_latent: Tensor
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        """Those that the model has."""
+        return STAGES if self.uses_mask else ("video",)
 
     @classmethod
     def of(cls, pipe: HandiPipeline, detector: HandDetector | None) -> Networks:
@@ -95,6 +102,7 @@ class Networks:
                 detector=detector,
                 predicts=PREDICTS[pipe.scheduler.config.prediction_type],
                 residual=pipe.config.residual,
+                uses_mask=pipe.config.uses_mask,
                 alpha_bars=alpha_bars(pipe.scheduler.config).to(pipe.device),
                 prior=pipe.unet.prior,
                 empty_text=pipe.encode_prompt([""]),
@@ -171,7 +179,8 @@ def video_step(
     limit = settings.hand_timesteps * len(networks.alpha_bars)
     items = (done.timesteps < limit).nonzero()[:, 0]
     timestep_gate = torch.tensor(len(items) / len(batch))
-    hand, presence_gate = done.clean.sum() * 0.0, torch.tensor(torch.nan)
+    # No zero of `clean`: where that is not finite, zero times it is not either.
+    hand, presence_gate = done.noise_loss.new_zeros(()), torch.tensor(torch.nan)
     if len(items):
         found = decoded_hand_loss(
             done.clean[items.to(done.clean.device)],

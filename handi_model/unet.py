@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from diffusers import ConfigMixin, ModelMixin, UNet3DConditionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.loaders import PeftAdapterMixin
 from diffusers.models.embeddings import get_timestep_embedding
 from diffusers.models.resnet import ResnetBlock2D, TemporalConvLayer
 from diffusers.models.transformers import Transformer2DModel
@@ -36,7 +37,7 @@ STAGE_PROJ = "time_embedding.cond_proj.weight"
 """The backbone's weight that takes the stage, which a plain UNet does not have."""
 
 
-class HandiUNet(ModelMixin, ConfigMixin):
+class HandiUNet(ModelMixin, ConfigMixin, PeftAdapterMixin):
     """Two-stage 3D UNet (Li, Cao and Corso, section 3) over one shared backbone.
 
     A step leaves the other stage's first and last convolution without a gradient, so
@@ -203,6 +204,10 @@ class HandiUNet(ModelMixin, ConfigMixin):
         place = torch.linspace(0, 1000, frames, device=like.device)
         embedding = get_timestep_embedding(place, self.frame_proj.in_features)
         return self.frame_proj(embedding.to(like.dtype))
+
+    def set_attention_slice(self, slice_size: str | int | list[int] | None) -> None:
+        """Compute attention in slices, which saves memory; see diffusers."""
+        self.backbone.set_attention_slice(slice_size)
 
     def enable_gradient_checkpointing(self, gradient_checkpointing_func: Any = None) -> None:
         """Keep only the inputs of each layer for the backward pass, and compute the rest anew.

@@ -66,14 +66,13 @@ def ablate(settings: AblationSettings, bench: Bench) -> None:
             losses = settings.losses
             if condition == "without L_HR":
                 losses = losses.model_copy(update={"eta": 0.0})
-            whole_frame = condition == "without mask"
-            if whole_frame:
+            uses_mask = condition != "without mask"
+            if not uses_mask:
                 fit_settings = stage_2_alone(fit_settings)
-            pipe, _ = learn(bench, fit_settings, losses, whole_frame)
-            generated = generate(pipe, bench.clips, seed, whole_frame)
+            pipe, _ = learn(bench, fit_settings, losses, uses_mask)
+            generated = generate(pipe, bench.clips, seed)
             threshold = settings.losses.presence_threshold
-            rows = measure(generated, bench.clips, bench.detector, threshold)
-            figures = mean_of(rows)
+            figures = mean_of(measure(generated, bench.clips, bench.detector, threshold))
             write_bytes(f"{where}.png", encode_png(picture(generated, bench.clips)))
             write_bytes(f"{where}.json", as_json({"figures": figures, **decisive(settings)}))
     runs = {
@@ -85,7 +84,7 @@ def ablate(settings: AblationSettings, bench: Bench) -> None:
     text = table(runs)
     write_bytes(join(settings.output, "table.md"), text.encode())
     print(text)
-    track_run("ablation", settings, {}, [join(settings.output, "table.md")])
+    track_run("ablation", settings, settings.output, {}, [join(settings.output, "table.md")])
 
 
 def run_url(settings: AblationSettings, condition: str, seed: int) -> str:

@@ -34,11 +34,8 @@ def load(model: type[Model], job: str, arguments: list[str] | None = None) -> Mo
         arguments: of the command line, default `sys.argv[1:]`: `--key value` for each key with
             `-` for `_`, and `--config URL` for a YAML file of keys.
     """
-    arguments = sys.argv[1:] if arguments is None else arguments
-    before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    before.add_argument("--config")
-    config, rest = before.parse_known_args(arguments)
-    from_file = _read_yaml(config.config, model) if config.config else {}
+    config, rest = _config(sys.argv[1:] if arguments is None else arguments)
+    from_file = _read_yaml(config, model) if config else {}
     words = job.split()
     prefix = f"HANDI_{words[-1].upper()}_"
     for name in os.environ:
@@ -83,10 +80,28 @@ def load(model: type[Model], job: str, arguments: list[str] | None = None) -> Mo
     return model.model_validate(settings.model_dump())
 
 
+def recipe(arguments: list[str] | None = None) -> str | None:
+    """The name of the file of keys that a job was started with, None where there is none.
+
+    Args:
+        arguments: of the command line, default `sys.argv[1:]`.
+    """
+    config, _ = _config(sys.argv[1:] if arguments is None else arguments)
+    return config.rsplit("/", 1)[-1].rsplit(".", 1)[0] if config else None
+
+
 def stop(message: str) -> NoReturn:
     """End the process over a user's mistake: one line, no traceback, exit code 2."""
     print(f"error: {message}", file=sys.stderr)
     raise SystemExit(2)
+
+
+def _config(arguments: list[str]) -> tuple[str | None, list[str]]:
+    """What stands for `--config`, and the other arguments."""
+    before = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    before.add_argument("--config")
+    config, rest = before.parse_known_args(arguments)
+    return config.config, rest
 
 
 def _read_yaml(url: str, model: type[BaseModel]) -> dict[str, Any]:

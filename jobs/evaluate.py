@@ -78,6 +78,8 @@ def describe(clips: EvaluationSet, planned: list[Planned]) -> None:
         what = {"folder": f"{len(one.elsewhere)} clips of {one.method.clips}"}.get(one.method.kind)
         if one.made:
             what = f"{len(one.to_make(clips))} clips to generate with {one.method.model}"
+            if one.trained_on:
+                what += f", which was trained on {one.trained_on} of the {len(clips)} clips"
         print(f"  {one.method.name}: {what or 'made of the real clips'}")
 
 

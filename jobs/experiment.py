@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import accumulate
 from numbers import Real
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Metric
+from mlflow.entities import DatasetInput, Metric
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import MAX_METRICS_PER_BATCH
 from tenacity import RetryCallState, Retrying, retry_if_exception, wait_exponential
@@ -33,7 +33,7 @@ from jobs.mlflow_run import (
     register_version,
     unused_model_path,
 )
-from jobs.tracking import check_uri, git_commit, git_dirty, tracking_uri, without_password
+from jobs.tracking import check_uri, source_tags, tracking_uri, without_password
 from pipelines.records import one_line
 
 MAX_WAITING_BYTES = 512 * 2**20
@@ -102,27 +102,27 @@ class Experiment:
         tags: dict[str, str],
         run_id: str | None = None,
         parent_run_id: str | None = None,
+        datasets: Iterable[DatasetInput] = (),
     ) -> Experiment:
         """Begin a run, or go on in one; returns at once.
 
         Args:
             params: nested ones get their keys joined by dots.
-            tags: beside those that name the commit of the code.
+            tags: beside those that name the job and the commit of the code.
             run_id: of the run to go on in; where the store does not know it, a new one is begun.
             parent_run_id: of the run that this one is nested in.
+            datasets: what the run learns from or measures with, see `dataset_input`.
 
         Raises:
             ValueError: if there can be no store at such a URI, in one line.
         """
         uri = tracking_uri()
         check_uri(uri)
-        if commit := git_commit():
-            dirty = str(git_dirty()).lower()
-            git = {"mlflow.source.git.commit": commit, "mlflow.source.git.dirty": dirty}
-            tags = {**git, **tags}
+        tags = {**source_tags(), **tags}
         if parent_run_id:
-            tags = {**tags, "mlflow.parentRunId": parent_run_id}
-        self = cls(uri, RunHead(experiment, run_name, flat(params), tags, run_id))
+            tags["mlflow.parentRunId"] = parent_run_id
+        head = RunHead(experiment, run_name, flat(params), tags, run_id, tuple(datasets))
+        self = cls(uri, head)
         self._thread.start()
         return self
 

@@ -81,7 +81,6 @@ def generate(
     pipe: HandiPipeline,
     clips: TrainingClips,
     seed: int,
-    whole_frame: bool = False,
     *,
     num_inference_steps: int | None = None,
     mask_steps: int | None = None,
@@ -90,7 +89,6 @@ def generate(
     """Generate each clip from its first frame and its narration.
 
     Args:
-        whole_frame: let the clip change everywhere, without stage 1.
         num_inference_steps, mask_steps, guidance_scale: see `HandiPipeline`.
     """
     out = pipe(
@@ -98,7 +96,6 @@ def generate(
         prompt=clips.narrations,
         num_frames=clips.frames.shape[1],
         generator=[torch.Generator().manual_seed(seed) for _ in clips.narrations],
-        mask=np.ones(clips.frames.shape[2:4], np.float32) if whole_frame else None,
         num_inference_steps=num_inference_steps,
         mask_steps=mask_steps,
         guidance_scale=guidance_scale,

@@ -118,7 +118,7 @@ def main() -> None:
         "height": request.size[0],
         "width": request.size[1],
         "guidance_scale": float(request.guidance_scale[0]),
-        "mask_steps": None if mask else request.mask_steps,
+        "mask_steps": None if mask or not pipe.config.uses_mask else request.mask_steps,
         "device": str(device),
         "seconds": round(time.perf_counter() - began, 2),
         "versions": {name: version(name) for name in ("handi", "torch", "diffusers")},

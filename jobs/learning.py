@@ -79,15 +79,16 @@ def prepare(settings: LearningSettings) -> Bench:
 
 
 def learn(
-    bench: Bench, fit_settings: FitSettings, losses: LossSettings, whole_frame: bool = False
+    bench: Bench, fit_settings: FitSettings, losses: LossSettings, uses_mask: bool = True
 ) -> tuple[HandiPipeline, list[dict[str, float | str]]]:
     """Train a new model on clips: the pipeline, and the losses of every step.
 
     Args:
-        whole_frame: condition stage 2 on a motion area that covers everything.
+        uses_mask: see `HandiPipeline`.
     """
     torch.manual_seed(fit_settings.seed)
     pipe = new_pipeline(bench.config).to(bench.device)
+    pipe.register_to_config(uses_mask=uses_mask)
     pipe.set_progress_bar_config(disable=True)
     clips = bench.clips
     encoded = encode_clips(
@@ -102,5 +103,5 @@ def learn(
             bar.update()
             bar.set_postfix({f"{stage} {name}": value for name, value in values.items()})
 
-        fit(pipe, encoded, bench.detector, losses, fit_settings, on_step, whole_frame)
+        fit(pipe, encoded, bench.detector, losses, fit_settings, on_step)
     return pipe, log

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from mlflow import MlflowClient
-from mlflow.entities import Param, RunTag
+from mlflow.entities import DatasetInput, Param, RunTag
 from mlflow.exceptions import MlflowException
 from mlflow.utils.validation import (
     MAX_PARAM_VAL_LENGTH,
@@ -41,6 +41,7 @@ class RunHead:
     Attributes:
         params: flat, see `flat`.
         run_id: of a run to go on in.
+        datasets: that go into the run.
     """
 
     experiment: str
@@ -48,6 +49,7 @@ class RunHead:
     params: dict[str, str]
     tags: dict[str, str]
     run_id: str | None
+    datasets: tuple[DatasetInput, ...] = ()
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -90,7 +92,7 @@ def begin_run(client: MlflowClient, head: RunHead) -> str:
 
 
 def describe_run(client: MlflowClient, run_id: str, head: RunHead) -> None:
-    """Set the parameters and tags of a run, as far as they are not set.
+    """Set the parameters, tags and data sets of a run, as far as they are not set.
 
     A parameter cannot be changed, and a tag must not hide what the run began with: what a run that
     goes on was given anew stands in tags whose names begin with `resumed.`.
@@ -107,6 +109,8 @@ def describe_run(client: MlflowClient, run_id: str, head: RunHead) -> None:
         client.log_batch(run_id, params=params[first : first + MAX_PARAMS_TAGS_PER_BATCH])
     for first in range(0, len(tags), MAX_PARAMS_TAGS_PER_BATCH):
         client.log_batch(run_id, tags=tags[first : first + MAX_PARAMS_TAGS_PER_BATCH])
+    if head.datasets:  # one of the same name and digest is not taken twice
+        client.log_inputs(run_id, list(head.datasets))
 
 
 def unused_model_path(client: MlflowClient, run_id: str) -> PurePosixPath:

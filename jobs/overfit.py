@@ -19,6 +19,7 @@ from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
 from pipelines.running.output_lease import OutputHeld, held_output
 from pipelines.storage import join, put_folder, write_bytes
+from pipelines.trained_on import TrainedOn, hashes
 
 
 def main() -> None:
@@ -39,6 +40,8 @@ def overfit(settings: LearningSettings, bench: Bench) -> None:
     rows = measure(generated, clips, bench.detector, settings.losses.presence_threshold)
     with tempfile.TemporaryDirectory() as scratch:
         pipe.save_pretrained(scratch)
+        own = hashes([], clips.clip_ids, clips.narrations)
+        TrainedOn().and_then(settings.data, own).write(Path(scratch))
         put_folder(Path(scratch), join(settings.output, "model"))
     write_bytes(join(settings.output, "strip.png"), encode_png(picture(generated, clips)))
     mean = mean_of(rows)
@@ -57,7 +60,7 @@ def overfit(settings: LearningSettings, bench: Bench) -> None:
             f"hands {row.presence:.2f}"
         )
     print(f"picture: {join(settings.output, 'strip.png')}")
-    track_run("overfit", settings, mean, [join(settings.output, "strip.png")])
+    track_run("overfit", settings, settings.output, mean, [join(settings.output, "strip.png")])
 
 
 if __name__ == "__main__":

@@ -89,8 +89,9 @@ def process(
     """Run the graph over what is missing, and tell of the whole output: gives its summary."""
     # Ray Data and Matplotlib take seconds to import: a run with nothing to do goes without.
     from pipelines.preprocess import run, start_ray
+    from pipelines.prior import write_prior
     from pipelines.report import write_report
-    from pipelines.summary import dataset_prior, summarize, write_prior, write_summary
+    from pipelines.summary import dataset_prior, summarize, write_summary
 
     start_ray(settings)
     # All that can be known to fail is behind: only now is anything deleted.
@@ -101,15 +102,18 @@ def process(
     totals = run(table.clips, table.problems, settings, detector, earlier)
     prior = dataset_prior(settings.output)
     with ends_job(settings.output):
-        if prior is not None:
+        if prior:
             write_prior(settings.output, prior)
-        summary = summarize(settings, totals, detector)
+        summary = summarize(settings, totals, detector, prior)
         write_report(settings, summary, prior)
         write_summary(settings.output, summary)  # last: it says that the output is finished
     print(outcome(summary))
+    if prior and prior.left_out:
+        print(prior)
     if summary["failed"] and summary["written"]:
         print(commonest(summary))
-    track_run("preprocess", settings, summary, [join(settings.output, "report.html")])
+    report = join(settings.output, "report.html")
+    track_run("preprocess", settings, settings.output, summary, [report])
     return summary
 
 

@@ -6,7 +6,7 @@ import os
 import re
 import sqlite3
 import subprocess
-import tempfile
+import sys
 from collections.abc import Iterable
 from contextlib import closing
 from numbers import Real
@@ -16,38 +16,70 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel
 
+from jobs.cli import recipe
 from pipelines.records import one_line
 from pipelines.storage import read_bytes
 
 
 def track_run(
-    experiment: str, settings: BaseModel, results: dict[str, Any], artifacts: Iterable[str]
+    experiment: str,
+    settings: BaseModel,
+    output: str,
+    results: dict[str, Any],
+    artifacts: Iterable[str],
 ) -> None:
     """Log settings as parameters, numbers among the results as metrics, and files as artifacts.
 
     Nothing happens unless `MLFLOW_TRACKING_URI` is set.
 
     Args:
+        output: of the job, which the run is named after.
         results: nested dicts become metric names joined by a slash.
         artifacts: URLs.
     """
     if not os.environ.get("MLFLOW_TRACKING_URI"):
         return
-    import mlflow
+    from jobs.experiment import Experiment  # imports MLflow, which takes seconds
 
-    mlflow.set_experiment(f"handi-{experiment}")
-    with mlflow.start_run():
-        try:
-            mlflow.log_params(settings.model_dump())
-            mlflow.log_metrics(dict(_numbers(results)))
-            with tempfile.TemporaryDirectory() as folder:
-                for url in artifacts:
-                    file = Path(folder) / url.rsplit("/", 1)[-1]
-                    file.write_bytes(read_bytes(url))
-                    mlflow.log_artifact(str(file))
-        except KeyboardInterrupt:
-            mlflow.end_run("KILLED")  # it would call itself failed
-            raise
+    name, tags = run_name(output, recipe()), {"handi.output": output}
+    with Experiment.start(f"handi-{experiment}", name, settings.model_dump(), tags) as run:
+        run.log_metrics(0, dict(_numbers(results)))
+        for url in artifacts:
+            run.log_bytes(url.rsplit("/", 1)[-1], read_bytes(url))
+
+
+def place(url: str) -> str:
+    """The end of a path or URL, by which a person knows it: such as `demo/run`."""
+    path = url.split("://", 1)[-1].strip("/")
+    return "/".join(path.split("/")[-2:])
+
+
+def run_name(output: str, made_by: str | None = None) -> str:
+    """What a run is called: after its output and its recipe, such as `demo/run (tiny)`.
+
+    Args:
+        output: path or URL.
+        made_by: name of the recipe, or of what else makes the run; None says nothing.
+    """
+    name = place(output)
+    return f"{name} ({made_by.rstrip('/').rsplit('/', 1)[-1]})" if made_by else name
+
+
+def source_tags() -> dict[str, str]:
+    """MLflow's tags for the code that made a run: the job's file, and the commit if git knows it.
+
+    MLflow sets the like itself only where a run is begun through its global state.
+    """
+    main = Path(sys.argv[0])
+    job = main.resolve().parent == Path(__file__).resolve().parent
+    tags = {
+        "mlflow.source.name": f"jobs/{main.name}" if job else str(main),
+        "mlflow.source.type": "LOCAL",
+    }
+    if commit := git_commit():
+        tags["mlflow.source.git.commit"] = commit
+        tags["mlflow.source.git.dirty"] = str(git_dirty()).lower()
+    return tags
 
 
 def tracking_uri() -> str:

@@ -15,9 +15,10 @@ from pathlib import Path
 
 from jobs.cli import load, stop
 from jobs.experiment import Experiment
-from jobs.training.checks import Checked, check, check_cluster
+from jobs.training.checks import Checked, check, check_cluster, look_at_output
 from jobs.training.finish import finished, model_url
 from jobs.training.launch import run, start_experiment
+from jobs.training.resuming import Resumed
 from jobs.training.settings import TrainSettings
 from pipelines.running.cluster import join_cluster
 from pipelines.running.job_error import JobError
@@ -30,11 +31,14 @@ def main() -> None:
     with ExitStack() as held:
         try:
             checked = check(settings)
-            done = finished(settings)
-            if done and checked.done == checked.steps:
-                print(f"nothing to do: {settings.epochs} epochs are done; {model_url(settings)}")
-                return
+            # Held before it is looked at: whoever writes it is named, whatever the keys are.
             held.enter_context(held_output(settings.output, "jobs/train.py"))
+            checked = look_at_output(settings, checked)
+            resumed = checked.resumed
+            if finished(settings) and resumed.done == checked.steps:
+                print(f"nothing to do: {settings.epochs} epochs are done; {model_url(settings)}")
+                tell(resumed, "changed since, to no effect")
+                return
             join_cluster()
             check_cluster(settings)
             experiment = start_experiment(settings, checked)
@@ -51,8 +55,9 @@ def train(settings: TrainSettings, checked: Checked, experiment: Experiment) -> 
     """
     print(
         f"{checked.training_clips} clips to train, {checked.held_out} held out; {checked.steps} "
-        f"steps, {checked.done} done; {settings.num_workers} workers on {settings.device}"
+        f"steps, {checked.resumed.done} done; {settings.num_workers} workers on {settings.device}"
     )
+    tell(checked.resumed, "changed")
     with tempfile.TemporaryDirectory() as scratch, experiment:
         if stopped := run(settings, checked, experiment):
             raise JobError(stopped)
@@ -60,6 +65,12 @@ def train(settings: TrainSettings, checked: Checked, experiment: Experiment) -> 
             model = fetch_folder(model_url(settings), Path(scratch))
             experiment.register_model(model, settings.registered_model)
     print(f"model: {model_url(settings)}")
+
+
+def tell(resumed: Resumed, what: str) -> None:
+    """Show the keys that have another value than in the run before, a line each."""
+    for change in resumed.changes:
+        print(f"{what}: {change}")
 
 
 if __name__ == "__main__":

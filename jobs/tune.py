@@ -20,9 +20,11 @@ import ray
 import yaml
 from pydantic import Field, model_validator
 
-from jobs.cli import load, stop
+from jobs.cli import load, recipe, stop
+from jobs.dataset_input import dataset_input
 from jobs.experiment import Experiment
 from jobs.mlflow_run import end_nested_runs
+from jobs.tracking import run_name
 from jobs.training.checks import Checked, check, check_cluster
 from jobs.training.settings import TrainSettings
 from jobs.tuning.halving import Halving
@@ -133,7 +135,13 @@ def main() -> None:
             check_cluster(training)
             training.registered_model = None
             tags = {"handi.output": training.output}
-            experiment = Experiment.start(training.experiment, "tune", settings.model_dump(), tags)
+            experiment = Experiment.start(
+                training.experiment,
+                run_name(training.output, recipe() or training.model),
+                settings.model_dump(),
+                tags,
+                datasets=[dataset_input(checked.index, "training")],
+            )
         except ValueError as error:
             stop(str(error))
         tune(settings, training, checked, experiment)

@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch import nn
 
 from handi_model.batch import Batch, encode_clips
 from handi_model.config import Stage
 from handi_model.hands import HandDetector
 from handi_model.latents import area_channel
+from handi_model.modes import evaluating
 from handi_model.pipeline import HandiPipeline
 from handi_model.seeds import clip_seed, hashed
 from handi_model.training import Networks, stage_noise_loss
 from jobs.fit_report import Pictures, generate, measure, pictures
+from pipelines.records import HELD_BACK
 from pipelines.training_clips import TrainingClips
 
 FIGURES = (
@@ -182,9 +182,8 @@ def _validated(
     )
     (measured,) = measure(generated, clip, detector, presence_threshold)
     numbers = measured.numbers()
-    if not clip.detected.any():
-        # Nothing to be wrong about is no merit.
-        numbers["hs_err"] = math.nan
+    if not networks.uses_mask:
+        numbers["mask_iou"] = math.nan
     figures |= {name: numbers[name] for name in FIGURES}
     named = {f"validation/{name}": value for name, value in figures.items()}
     fps = settings.fps or pipe.config.fps
@@ -194,7 +193,8 @@ def _validated(
 
 @torch.no_grad()
 def noise_losses(networks: Networks, clip: Batch, count: int, seed: int) -> dict[str, float]:
-    """L_noise of both stages (eq. 1), with the instruction and, in stage 2, under the true mask.
+    """L_noise of the model's stages (eq. 1), with the instruction and, in stage 2, under the true
+    mask if the model uses masks.
 
     Args:
         clip: one encoded clip.
@@ -203,17 +203,16 @@ def noise_losses(networks: Networks, clip: Batch, count: int, seed: int) -> dict
     """
     generator = torch.Generator().manual_seed(seed)
     size = (clip.video_latent.shape[3], clip.video_latent.shape[4])
-    areas: dict[Stage, torch.Tensor] = {
-        "mask": networks.prior[None],
-        "video": area_channel(clip.mask, size),
-    }
-    sums = dict.fromkeys(areas, 0.0)
+    seen = clip.mask if networks.uses_mask else torch.ones_like(clip.mask)
+    areas = {"mask": networks.prior[None], "video": area_channel(seen, size)}
+    sums: dict[Stage, float] = dict.fromkeys(networks.stages, 0.0)
     # One timestep at a time, in no more memory than a training step of one clip takes.
     for part in range(count):
         timestep = torch.tensor([(2 * part + 1) * len(networks.alpha_bars) // (2 * count)])
         noise = torch.randn(clip.video_latent.shape, generator=generator)
-        for stage, area in areas.items():
-            sums[stage] += float(stage_noise_loss(networks, clip, stage, area, timestep, noise))
+        for stage in sums:
+            loss = stage_noise_loss(networks, clip, stage, areas[stage], timestep, noise)
+            sums[stage] += float(loss)
     return {f"{stage}_noise": total / count for stage, total in sums.items()}
 
 
@@ -236,7 +235,7 @@ def held_out(
         ValueError: if nothing is left to train on, in one line.
     """
     indices = sorted(range(len(clip_ids)), key=lambda i: (hashed(clip_ids[i]), clip_ids[i]))
-    free = [i for i in indices if splits[i] not in ("validation", "test")]
+    free = [i for i in indices if splits[i] not in HELD_BACK]
     kept = [i for i in indices if splits[i] == "validation"]
     if not kept:
         count = min(count, len(free) // 3)
@@ -247,18 +246,6 @@ def held_out(
             "to train on; give more clips, of the split 'train' or of none, or hold out fewer"
         )
     return sorted(free), kept[:count]
-
-
-@contextmanager
-def evaluating(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; every layer then goes back to the mode that it was in."""
-    training = [(module, module.training) for module in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for module, mode in training:
-            module.training = mode
 
 
 def _clip(clips: TrainingClips, index: int) -> TrainingClips:

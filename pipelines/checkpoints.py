@@ -131,7 +131,9 @@ def _put(local: Path, url: str, said: dict[str, Any]) -> None:
     complete, files = join(absolute(url), COMPLETE_FILE), sizes(url)
     if complete in files:
         try:
-            _read_complete(complete, files)
+            known = _read_complete(complete, files)
+            if said["score"] not in (None, known["score"]):
+                write_bytes(complete, json.dumps({**known, **said}).encode())
             return  # the same step again, after a failure: its files are these
         except DamagedFile:
             remove(url)

@@ -53,6 +53,9 @@ class Clip:
     timestamp_s: float | None = None
 
 
+HELD_BACK = frozenset({"validation", "test"})
+"""Splits that nothing is learnt from. Clips of any other, or of none, may be trained on."""
+
 ANNOTATIONS = "annotations"
 """The stage of problems behind which no clip stands: malformed rows."""
 

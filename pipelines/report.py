@@ -17,6 +17,7 @@ from pipelines.camera import measure_path
 from pipelines.dataset import read_columns, read_rows
 from pipelines.drawing import draw_hands, heat_map, strip
 from pipelines.frames import Fit, decode_jpeg, decode_mask
+from pipelines.prior import Prior
 from pipelines.records import ANNOTATIONS, Clip
 from pipelines.settings import PreprocessSettings
 from pipelines.storage import join, write_bytes
@@ -31,10 +32,11 @@ PROBLEMS_SHOWN = 50
 
 
 def write_report(
-    settings: PreprocessSettings, summary: dict[str, Any], prior: NDArray[np.float32] | None
+    settings: PreprocessSettings, summary: dict[str, Any], prior: Prior | None
 ) -> None:
     """Draw the report of an output into its `report.html`."""
     output = settings.output
+    mean = prior.mean if prior else None
     clips = read_columns(
         join(output, "clips"),
         [
@@ -59,8 +61,9 @@ def write_report(
     page = environment.get_template("report.html.j2").render(
         output=output,
         summary=summary,
-        prior=picture(enlarge(heat_map(prior), 2)) if prior is not None else None,
-        prior_peak=float(prior.max()) if prior is not None else 0.0,
+        prior=picture(enlarge(heat_map(mean), 2)) if mean is not None else None,
+        prior_peak=float(mean.max()) if mean is not None else 0.0,
+        prior_of=str(prior) if prior else "",
         charts=picture(charts(clips)) if clips else None,
         samples=[sample(row) for row in read_rows(output, [row["clip_id"] for row in shown])],
         moving=camera_samples(clips, settings),

@@ -44,6 +44,7 @@ class SavedModel:
     most_steps: denoising steps that the schedule has.
     tokenizer: the text of its `tokenizer.json`; empty where it has none.
     longest_prompt: tokens that the text encoder reads.
+    uses_mask: see `HandiPipeline`.
     """
 
     url: str
@@ -56,6 +57,7 @@ class SavedModel:
     tokenizer: str
     longest_prompt: int
     fps: float = DEFAULT_FPS
+    uses_mask: bool = True
 
 
 def read_saved_model(model: str) -> SavedModel:
@@ -86,6 +88,7 @@ def read_saved_model(model: str) -> SavedModel:
             tokenizer=read_bytes(tokenizer).decode() if exists(tokenizer) else "",
             longest_prompt=words["model_max_length"],
             fps=float(index.get("fps", DEFAULT_FPS)),
+            uses_mask=index.get("uses_mask", True),
         )
     except Exception as error:  # each storage has its own
         raise ValueError(
@@ -120,6 +123,15 @@ def check_saved_model(folder: str) -> dict[str, dict[str, Any]]:
                 raise ValueError(f"{shard} is not there (weights are read as safetensors); {AGAIN}")
             check_safetensors(shard, files[shard], partial(read_range, shard))
     return configs
+
+
+def small_file(model: str, name: str) -> str:
+    """URL of one of a saved pipeline's JSON files, there or not.
+
+    Args:
+        model: a local path, a folder's URL, or a name on the hub.
+    """
+    return join(_places(model)[1], name)
 
 
 def is_on_hub(model: str) -> bool:

@@ -43,8 +43,11 @@ def absolute(url: str) -> str:
     return str(fs.unstrip_protocol(path))
 
 
-def writable(url: str) -> str:
+def writable(url: str, private: bool = False) -> str:
     """The absolute URL of a folder, made where it is missing.
+
+    Args:
+        private: a local folder that is made is its owner's alone.
 
     Raises:
         ValueError: if nothing can be written there, in one line.
@@ -52,7 +55,7 @@ def writable(url: str) -> str:
     try:
         folder = absolute(url)
         probe = join(folder, f".{uuid.uuid4().hex}")
-        write_bytes(probe, b"")
+        write_bytes(probe, b"", private)
         fs, path = url_to_fs(probe)
         fs.rm(path)
     except (FileExistsError, NotADirectoryError):
@@ -64,19 +67,25 @@ def writable(url: str) -> str:
     return folder
 
 
-def write_bytes(url: str, data: bytes) -> None:
+def write_bytes(url: str, data: bytes, private: bool = False) -> None:
     """Write a file so that a reader sees all of it or none.
 
     Object stores show an object only when its upload is complete. On a local disk the bytes go to
     a hidden file beside the target, which takes its name once it is on the disk.
+
+    Args:
+        private: on a local disk the file, and the folder where it is made for it, are for their
+            owner alone, whatever the umask.
     """
     fs, path = url_to_fs(url)
-    fs.makedirs(fs._parent(path), exist_ok=True)
     if isinstance(fs, LocalFileSystem):
+        folder = os.path.dirname(path)
+        os.makedirs(folder, 0o700 if private else 0o777, exist_ok=True)
         # Not made from the target's name, which may be as long as names can be.
-        partial = os.path.join(os.path.dirname(path), f".{uuid.uuid4().hex}")
+        partial = os.path.join(folder, f".{uuid.uuid4().hex}")
         try:
-            with open(partial, "wb") as file:
+            mode = 0o600 if private else 0o666
+            with open(partial, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -86,7 +95,17 @@ def write_bytes(url: str, data: bytes) -> None:
                 os.unlink(partial)
             raise
     else:
+        fs.makedirs(fs._parent(path), exist_ok=True)
         fs.pipe_file(path, data)
+
+
+def make_private(path: str) -> None:
+    """Take a local file, or a folder, from everybody but its owner; one that is not there stays so.
+
+    Somebody else's stays as it is, too: whoever owns it decides.
+    """
+    with suppress(FileNotFoundError, PermissionError):
+        os.chmod(path, 0o700 if os.path.isdir(path) else 0o600)
 
 
 def read_bytes(url: str) -> bytes:

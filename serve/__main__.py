@@ -1,6 +1,7 @@
 """Run the service on this machine, or on the cluster that `RAY_ADDRESS` names, until a signal.
 
 python -m serve model=RUN/model          (key=value for each key of `ServeSettings`, and host, port)
+python -m serve deploy CONFIG            (as `serve deploy`, which lets secrets pass)
 
 Ctrl-C and SIGTERM drain it: no request is taken any more, clips under way are finished within
 `drain_s`, and what waits stays in the job store for the next start.
@@ -34,6 +35,14 @@ class Address(BaseModel):
 
 
 def main() -> None:
+    if sys.argv[1:2] == ["deploy"] and len(sys.argv) == 3:
+        from serve.deploy import deploy
+
+        try:
+            return deploy(sys.argv[2])
+        except ValueError as error:
+            print(f"error: {error}", file=sys.stderr)
+            raise SystemExit(2) from None
     pairs = [argument.partition("=") for argument in sys.argv[1:]]
     if not pairs or not all(equals for _, equals, _ in pairs):
         print(__doc__, file=sys.stderr)
@@ -44,6 +53,7 @@ def main() -> None:
     except ValidationError as error:
         print(f"error: {first_mistake(error, '{}=...')}", file=sys.stderr)
         raise SystemExit(2) from None
+    arguments["hosts"] = f"{arguments.get('hosts', '')},{address.host}"
     run(address, {key: arguments[key] for key in arguments.keys() - Address.model_fields.keys()})
 
 

@@ -1,4 +1,4 @@
-"""The service: gateways take requests, the dispatcher sends them on, replicas hold the model.
+"""The service: gateways take requests, replicas hold the model, the sweeper removes what is over.
 
 python -m serve model=RUN/model          (key=value for each key of `ServeSettings`)
 """
@@ -7,21 +7,31 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import Any
 
 import ray
 from pydantic import ValidationError
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import AutoscalingPolicy
 
 from pipelines.mistakes import first_mistake
 from pipelines.saved_model import SavedModel, read_saved_model
 from pipelines.storage import writable
-from serve.dispatcher import Dispatcher
+from serve.files import JobFiles
 from serve.http.gateway import Gateway
 from serve.http.keys import fingerprints
 from serve.model.generator import Generator
+from serve.scaling import replicas_for_the_queue
+from serve.secret_files import check_environment, check_url
 from serve.settings import ServeSettings
 from serve.store import JobStore
+from serve.sweeper import Sweeper
+
+SILENT = 3
+"""Health checks without an answer after which Ray Serve replaces a replica."""
+WAKES = 100
+"""Room for calls that are answered at once."""
 
 
 def app(arguments: dict[str, str]) -> Application:
@@ -35,25 +45,36 @@ def app(arguments: dict[str, str]) -> Application:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
+    # Whoever is silent for as long as a lease lasts is replaced.
+    health: dict[str, Any] = {
+        "health_check_period_s": settings.lease_s / 10,
+        "health_check_timeout_s": settings.lease_s / SILENT,
+    }
     generator = serve.deployment(
         ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
         autoscaling_config={
             "min_replicas": settings.replicas,
             "max_replicas": settings.most_replicas,
             "target_ongoing_requests": settings.batch_size,
+            "policy": AutoscalingPolicy(policy_function=replicas_for_the_queue),
         },
         graceful_shutdown_timeout_s=settings.drain_s,
-        max_ongoing_requests=settings.in_flight + settings.gateways * settings.max_masks,
+        max_ongoing_requests=settings.gateways * settings.max_masks + WAKES,
+        **health,
     )(Generator).bind(settings)
-    dispatcher = serve.deployment(
-        num_replicas=1, ray_actor_options={"num_cpus": 0.1}, max_ongoing_requests=1000
-    )(Dispatcher).bind(settings, generator)
+    sweeper = serve.deployment(
+        num_replicas=1,
+        ray_actor_options={"num_cpus": 0.1},
+        max_ongoing_requests=WAKES,
+        **health,
+    )(Sweeper).bind(settings)
     return serve.deployment(
         num_replicas=settings.gateways,
         ray_actor_options={"num_cpus": 0.1},
         max_ongoing_requests=1000,  # most of them wait
         user_config={"accepting": True},
-    )(Gateway).bind(settings, model, keys, generator, dispatcher)
+        **health,
+    )(Gateway).bind(settings, model, keys, generator, sweeper)
 
 
 def checked(arguments: dict[str, str]) -> tuple[ServeSettings, SavedModel, list[str]]:
@@ -66,12 +87,17 @@ def checked(arguments: dict[str, str]) -> tuple[ServeSettings, SavedModel, list[
         settings = ServeSettings.model_validate(arguments)
     except ValidationError as error:
         raise ValueError(first_mistake(error, "{}=...")) from None
+    check_environment(_env_vars())
+    for key in ("model", "store", "results"):
+        check_url(key, getattr(settings, key))
+    keys = fingerprints(settings.api_keys_file, settings.api_key_fingerprints)
     model = read_saved_model(settings.model)
     _check_bounds(settings, model)
     try:
-        results = writable(settings.results)
+        results = writable(settings.results, private=True)
     except ValueError as error:
         raise ValueError(str(error).replace("output: ", "results: ", 1)) from None
+    JobFiles(results).keep_private()
     settings = settings.model_copy(
         update={
             "model": model.url,
@@ -80,8 +106,8 @@ def checked(arguments: dict[str, str]) -> tuple[ServeSettings, SavedModel, list[
             "num_gpus": _gpus_here() if settings.num_gpus is None else settings.num_gpus,
         }
     )
-    JobStore(settings.store)
-    return settings, model, fingerprints()
+    JobStore(settings.store, settings.store_password_file)
+    return settings, model, keys
 
 
 def _check_bounds(settings: ServeSettings, model: SavedModel) -> None:
@@ -105,6 +131,14 @@ def absolute_store(url: str) -> str:
     if not found or path in ("", ":memory:"):
         raise ValueError(f"store: {url} is one process's own; give sqlite:///FILE")
     return f"{driver}:///{os.path.abspath(path)}"
+
+
+def _env_vars() -> dict[str, str]:
+    """Of the deploy config, where the application is built on a cluster."""
+    if not ray.is_initialized():
+        return {}
+    found: dict[str, str] = ray.get_runtime_context().runtime_env.get("env_vars") or {}
+    return found
 
 
 def _gpus_here() -> float:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+import math
+import re
+import time
+from collections.abc import Container, Iterable
 
 import aiohttp
 import ray
@@ -14,7 +17,9 @@ from ray.serve.metrics import Counter, Gauge, Histogram
 SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000]
 BATCHES = [size + 0.5 for size in (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 64)]
 """Between whole numbers: Ray sums up the middles of the buckets that its values fall into."""
-OURS = ("ray_handi_", "ray_serve_")
+OURS = re.compile(r"(# (HELP|TYPE) )?ray_handi_")
+FRESH_S = 5
+"""How long what was scraped is handed on."""
 
 
 class ModelFigures:
@@ -38,6 +43,7 @@ class ModelFigures:
         self._job = Histogram(
             "handi_job_seconds", "From the request to the end of a job.", boundaries=SECONDS
         )
+        self._interrupted = Counter("handi_jobs_interrupted", "Starts of jobs that broke off.")
 
     def batch(self, size: int) -> None:
         self._batch.observe(size)
@@ -50,24 +56,50 @@ class ModelFigures:
         self._ended.inc(1, {"outcome": outcome})
         self._job.observe(max(seconds, 1e-9))
 
+    def interrupted(self) -> None:
+        self._interrupted.inc()
+
 
 class QueueFigures:
-    """Of the dispatcher."""
+    """Of the sweeper."""
 
     def __init__(self) -> None:
         self._jobs = Gauge("handi_jobs", "Jobs by status.", tag_keys=("status",))
-        self._interrupted = Counter("handi_jobs_interrupted", "Starts of jobs that broke off.")
 
     def depth(self, counts: dict[str, int]) -> None:
         for status, count in counts.items():
             self._jobs.set(count, {"status": status})
 
-    def interrupted(self) -> None:
-        self._interrupted.inc()
+
+class Scrape:
+    """The figures of all nodes that answer, in Prometheus' text format.
+
+    Ray exports them every ten seconds, at some cost: whoever asks in between gets what the last one
+    got, and who asks at the same time waits for one scrape.
+    """
+
+    def __init__(self) -> None:
+        self._lock = asyncio.Lock()
+        self._made_at = -math.inf
+        self._made = b""
+
+    async def __call__(self) -> bytes:
+        async with self._lock:
+            if time.monotonic() - self._made_at >= FRESH_S:
+                live = await asyncio.to_thread(live_replicas)
+                self._made = merged(await _exported(), live)
+                self._made_at = time.monotonic()
+            return self._made
 
 
-async def scrape() -> bytes:
-    """The figures of all nodes that answer, in Prometheus' text format."""
+def live_replicas() -> set[str]:
+    """Ids of the replicas of all deployments on the cluster; each is an actor with a name."""
+    actors = ray.util.list_named_actors(all_namespaces=True)
+    return {actor["name"].rpartition("#")[2] for actor in actors if actor["namespace"] == "serve"}
+
+
+async def _exported() -> list[str]:
+    """What each node tells of everything on it."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
 
@@ -79,19 +111,27 @@ async def scrape() -> bytes:
             except (aiohttp.ClientError, TimeoutError):
                 return ""
 
-        texts = await asyncio.gather(*(of_node(node) for node in nodes))
-    return await asyncio.to_thread(merged, texts)
+        return await asyncio.gather(*(of_node(node) for node in nodes))
 
 
-def merged(texts: Iterable[str]) -> bytes:
-    """The service's families of several expositions, each family once."""
+def merged(texts: Iterable[str], live: Container[str]) -> bytes:
+    """The service's families of several expositions, each family once.
+
+    Args:
+        live: ids of replicas; Ray goes on telling what those said that are gone.
+    """
     families: dict[str, Metric] = {}
     for text in texts:
-        for family in text_string_to_metric_families(text):
-            if family.name.startswith(OURS):
-                known = families.setdefault(family.name, family)
-                if known is not family:
-                    known.samples += family.samples
+        # What Ray tells of itself is a hundred times as much, and slow to parse.
+        own = "\n".join(line for line in text.splitlines() if OURS.match(line))
+        for family in text_string_to_metric_families(own + "\n"):
+            known = families.setdefault(family.name, family)
+            if known is not family:
+                known.samples += family.samples
+    for family in families.values():
+        family.samples = [
+            sample for sample in family.samples if sample.labels.get("replica", "") in live
+        ]
 
     class Collected:
         def collect(self) -> Iterable[Metric]:

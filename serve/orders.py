@@ -6,15 +6,6 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Dispatch:
-    """A job that is sent to a replica, and the ticket under which it may start it."""
-
-    job_id: str
-    ticket: str
-    alike: str
-
-
-@dataclass(frozen=True)
 class MaskOrder:
     """A motion area that somebody waits for.
 
@@ -30,8 +21,10 @@ class MaskOrder:
     seed: int
     guidance_scale: float
     mask_steps: int
+    negative_prompt: str = ""
 
     @property
     def alike(self) -> str:
         """Orders of which this is equal can be denoised together."""
-        return f"{self.height}x{self.width}x{self.num_frames}/{self.mask_steps}"
+        shape = f"{self.height}x{self.width}x{self.num_frames}"
+        return f"{shape}/{self.mask_steps}/{self.negative_prompt}"

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from handi_model.config import DType
+from pipelines.places import LocalPath
 
 
 def _listed(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return [part.strip().lower() for part in value.split(",") if part.strip()]
+
+
+def _are_fingerprints(values: list[str]) -> list[str]:
+    if not all(re.fullmatch(r"[0-9a-f]{64}", value) for value in values):
+        # Without the values, which may be the keys themselves.
+        raise ValueError("64 hexadecimal digits each, which `printf %s KEY | sha256sum` gives")
+    return values
+
+
+Listed = Annotated[list[str], BeforeValidator(_listed)]
+Fingerprints = Annotated[Listed, AfterValidator(_are_fingerprints)]
 
 
 class ServeSettings(BaseModel):
@@ -25,7 +38,11 @@ class ServeSettings(BaseModel):
 
     store: str = Field(
         "sqlite:///out/serve/jobs.db",
-        description="SQLAlchemy URL of the job records; on a cluster PostgreSQL.",
+        description="SQLAlchemy URL of the job records, without a password; on a cluster "
+        "PostgreSQL.",
+    )
+    store_password_file: LocalPath | None = Field(
+        None, description="File with the database's password, on every node of the service."
     )
     results: str = Field(
         "out/serve/results", description="URL of the folder of pictures and clips; on a cluster S3."
@@ -35,6 +52,18 @@ class ServeSettings(BaseModel):
         gt=0,
         le=1e9,
         description="How long a finished job and its clip are kept, seconds.",
+    )
+
+    api_keys_file: LocalPath | None = Field(
+        None, description="File of API keys, one a line; without any key all may ask."
+    )
+    api_key_fingerprints: Fingerprints = Field(
+        default_factory=list, description="SHA-256 of further API keys, comma-separated."
+    )
+    hosts: Listed = Field(
+        default_factory=list,
+        description="Without API keys: host names under which it is asked, beside localhost and "
+        "its addresses, comma-separated; `*.NAME` for all below one, `*` for any.",
     )
 
     gateways: int = Field(1, ge=1, description="Replicas that take requests.")
@@ -68,7 +97,8 @@ class ServeSettings(BaseModel):
     lease_s: float = Field(
         20.0,
         ge=2,
-        description="Once its replica was silent so long, seconds, a job is anybody's.",
+        description="A replica or gateway silent for so long, seconds, loses its jobs to others "
+        "and is replaced.",
     )
     drain_s: float = Field(
         60.0, ge=0, description="What a replica that has to go may spend on what it runs, seconds."
@@ -92,7 +122,7 @@ class ServeSettings(BaseModel):
     max_prompt_characters: int = Field(1000, ge=1, description="Of an instruction.")
     max_image_bytes: int = Field(20 * 2**20, ge=1024, description="Of a picture as it is sent.")
     max_image_pixels: int = Field(50_000_000, ge=1, description="Height times width of a picture.")
-    image_hosts: Annotated[list[str], BeforeValidator(_listed)] = Field(
+    image_hosts: Listed = Field(
         default_factory=list,
         description="Hosts from which pictures are fetched by URL, comma-separated; none if empty.",
     )
@@ -100,8 +130,3 @@ class ServeSettings(BaseModel):
     @property
     def most_replicas(self) -> int:
         return max(self.replicas, self.max_replicas or 0)
-
-    @property
-    def in_flight(self) -> int:
-        """Jobs that a replica has at a time: enough for full batches of several sizes."""
-        return 4 * self.batch_size

@@ -1,30 +1,33 @@
 """The job records: whatever was accepted stands here until it is finished or its user deletes it.
 
-Every change of a job is one conditional statement, so that any number of gateways, dispatchers and
-replicas may work on one store. Who works on a job holds its ticket for as long as its lease lasts;
-a report under another ticket changes nothing.
+Every change of a job is one conditional statement, so that any number of gateways and replicas may
+work on one store. Who works on a job holds its ticket for as long as its lease lasts; a report
+under another ticket changes nothing. Times are the database's own: the clocks of the machines that
+work on it may differ.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import (
+    Connection,
     CursorResult,
     and_,
     bindparam,
+    case,
     delete,
     func,
     insert,
+    not_,
     or_,
     select,
     tuple_,
     update,
 )
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import IntegrityError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
 from tenacity import (
     retry,
@@ -34,7 +37,7 @@ from tenacity import (
 )
 
 from pipelines.patience import PATIENCE_S
-from serve.database import open_database
+from serve.database import now, open_database
 from serve.records import VideoJob
 
 UNFINISHED = ("queued", "in_progress")
@@ -51,22 +54,46 @@ patient_store = retry(
 class JobStore:
     """Args:
         url: of SQLAlchemy; a missing SQLite file and missing tables are made.
+        password_file: with the database's password.
 
     Raises:
         ValueError: if it cannot be opened, in one line.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_database(url)
+    def __init__(self, url: str, password_file: str | None = None) -> None:
+        self._engine = open_database(url, password_file)
 
     def add(self, job: VideoJob, most_queued: int) -> bool:
-        """Accept a job unless so many are queued already; gateways at once may add one each."""
-        values = {column.key: getattr(job, column.key) for column in VideoJob.__mapper__.columns}
+        """Accept a job; False where its idempotency key is taken, or so many are queued already.
+
+        Gateways at once may add one job each, but under one key only one of them. It gets its time,
+        unless it has one, and its turn.
+        """
+        row: dict[str, Any] = {
+            column.key: bindparam(column.key, getattr(job, column.key), column.type)
+            for column in VideoJob.__mapper__.columns
+        }
+        row |= {"turn": _next_turn(job.owner)} | ({} if job.created_at else {"created_at": now()})
         queued = select(func.count()).where(*_visible(), VideoJob.status == "queued")
-        types = VideoJob.__table__.c
-        row = select(*(bindparam(name, value, types[name].type) for name, value in values.items()))
-        row = row.where(queued.scalar_subquery() < most_queued)
-        return self._change(insert(VideoJob).from_select(list(values), row)) == 1
+        room = queued.scalar_subquery() < most_queued
+        added = insert(VideoJob).from_select(list(row), select(*row.values()).where(room))
+        added = added.returning(VideoJob.created_at, VideoJob.turn)
+        try:
+            with self._engine.begin() as connection:
+                if job.idempotency_key:
+                    connection.execute(_freed_key(job))
+                found = connection.execute(added).first()
+        except IntegrityError:  # the unique index of the keys
+            return False
+        if found:
+            job.created_at, job.turn = found
+        return found is not None
+
+    def asked_before(self, owner: str, idempotency_key: str) -> VideoJob | None:
+        """The owner's job under that key."""
+        whose = (*_visible(owner), VideoJob.idempotency_key == idempotency_key)
+        jobs = self._read(select(VideoJob).where(*whose))
+        return jobs[0] if jobs else None
 
     def get(self, job_id: str, owner: str) -> VideoJob | None:
         """The owner's job of that id."""
@@ -98,30 +125,21 @@ class JobStore:
 
     def seconds_a_job(self) -> int:
         """How long the service took for a job over the last minute, rounded up to 1 to 60."""
-        ended = select(func.count()).where(VideoJob.completed_at > time.time() - 60)
+        ended = select(func.count()).where(VideoJob.completed_at > now() - 60)
         with Session(self._engine) as session:
             return math.ceil(60 / (session.scalar(ended) or 1))
 
-    def due(
-        self, limit: int, sent: Collection[str] = (), max_attempts: int | None = None
-    ) -> list[VideoJob]:
-        """Jobs that nobody works on, oldest first, without those that are on their way already.
+    def due(self, limit: int, max_attempts: int | None = None) -> list[VideoJob]:
+        """Jobs that nobody works on, in the order of their turns.
 
         Args:
             max_attempts: a job that was started so often is to be given up, not started again.
         """
-        query = select(VideoJob).where(*_visible(), _due(), VideoJob.id.not_in(sent))
+        query = select(VideoJob).where(*_visible(), *_due())
         if max_attempts is not None:
             query = query.where(VideoJob.attempts < max_attempts)
-        return self._read(query.order_by(VideoJob.created_at, VideoJob.id).limit(limit))
-
-    def wanted(self, ids: Collection[str]) -> set[str]:
-        """Those of the jobs that are unfinished and not deleted."""
-        query = select(VideoJob.id).where(
-            *_visible(), VideoJob.id.in_(ids), VideoJob.status.in_(UNFINISHED)
-        )
-        with Session(self._engine) as session:
-            return set(session.scalars(query))
+        order = (VideoJob.turn, VideoJob.created_at, VideoJob.id)
+        return self._read(query.order_by(*order).limit(limit))
 
     def claim(self, tickets: Mapping[str, str], lease_s: float) -> list[VideoJob]:
         """Start jobs, each under its ticket.
@@ -132,16 +150,15 @@ class JobStore:
         Returns:
             Those that were due; the others are deleted, finished, or somebody else's.
         """
-        now = time.time()
         orders = sorted(tickets.items())  # so that two claims cannot deadlock
         started = self._change_all(
             update(VideoJob)
-            .where(*_visible(), _due(), VideoJob.id == job_id)
+            .where(*_visible(), *_due(), VideoJob.id == job_id)
             .values(
                 status="in_progress",
                 progress=0,
                 ticket=ticket,
-                lease_until=now + lease_s,
+                lease_until=now() + lease_s,
                 attempts=VideoJob.attempts + 1,
             )
             for job_id, ticket in orders
@@ -158,57 +175,46 @@ class JobStore:
         Returns:
             Tickets that are void: the job was deleted or given to somebody else.
         """
-        until = time.time() + lease_s
-        renewed = self._change_all(
-            _held(ticket).values(progress=percent, lease_until=until)
-            for ticket, percent in progress.items()
-        )
-        return {ticket for ticket, rows in zip(progress, renewed, strict=True) if not rows}
+        if not progress:
+            return set()
+        percent = case(dict(progress), value=VideoJob.ticket)
+        self._change(_held(*progress).values(progress=percent, lease_until=now() + lease_s))
+        held = select(VideoJob.ticket).where(*_valid(*progress))
+        with Session(self._engine) as session:
+            return set(progress) - set(session.scalars(held))
 
-    def complete(self, ticket: str, expires_at: float) -> bool:
-        """End a job well; False if the ticket is void."""
-        return self._report(
-            ticket,
-            status="completed",
-            progress=100,
-            ticket=None,
-            completed_at=time.time(),
-            expires_at=expires_at,
-        )
+    def complete(self, ticket: str, keep_s: float) -> bool:
+        """End a job well, and keep it for so long; False if the ticket is void."""
+        return self._report(ticket, status="completed", progress=100, **_ended(keep_s))
 
-    def fail(self, ticket: str, code: str, message: str, expires_at: float) -> bool:
-        """End a job badly; False if the ticket is void."""
+    def fail(self, ticket: str, code: str, message: str, keep_s: float) -> bool:
+        """End a job badly, and keep it for so long; False if the ticket is void."""
         return self._report(
             ticket,
             status="failed",
             ticket=None,
             error_code=code,
             error_message=message.replace("\0", ""),  # which PostgreSQL does not take
-            completed_at=time.time(),
-            expires_at=expires_at,
+            **_ended(keep_s),
         )
 
-    def release(self, ticket: str) -> bool:
-        """Put a job back whose replica died; False if the ticket is void."""
-        return self._report(ticket, status="queued", progress=0, ticket=None)
+    def release(self, ticket: str, rest_s: float = 0.0) -> bool:
+        """Put a job back, to be started again after a rest; False if the ticket is void."""
+        return self._report(
+            ticket, status="queued", progress=0, ticket=None, lease_until=now() + rest_s
+        )
 
-    def give_up(self, max_attempts: int, expires_at: float, sent: Collection[str] = ()) -> int:
-        """End the due jobs that were started so often, without those that are on their way."""
+    def give_up(self, max_attempts: int, keep_s: float) -> int:
+        """End the due jobs that were started so often."""
         return self._change(
             update(VideoJob)
-            .where(
-                *_visible(),
-                _due(),
-                VideoJob.attempts >= max_attempts,
-                VideoJob.id.not_in(sent),
-            )
+            .where(*_visible(), *_due(), VideoJob.attempts >= max_attempts)
             .values(
                 status="failed",
                 ticket=None,
                 error_code="interrupted",
                 error_message=f"interrupted {max_attempts} times: replicas or stores failed",
-                completed_at=time.time(),
-                expires_at=expires_at,
+                **_ended(keep_s),
             )
         )
 
@@ -225,7 +231,7 @@ class JobStore:
 
     def outlived(self, limit: int) -> list[str]:
         """Ids of jobs that are deleted, or whose time is over."""
-        over = or_(VideoJob.deleted, VideoJob.expires_at <= time.time())
+        over = or_(VideoJob.deleted, VideoJob.expires_at <= now())
         with Session(self._engine) as session:
             return list(session.scalars(select(VideoJob.id).where(over).limit(limit)))
 
@@ -237,36 +243,79 @@ class JobStore:
         return self._change(_held(ticket).values(**values)) == 1
 
     def _change(self, statement: Any) -> int:
-        return self._change_all([statement])[0]
+        # A transaction that is over with its statement: whoever is stopped in the middle of one,
+        # before its commit, holds its locks, on SQLite that of the whole database.
+        with self._engine.connect() as connection:
+            connection.execution_options(isolation_level="AUTOCOMMIT")
+            return _rows_changed(connection, statement)
 
     def _change_all(self, statements: Iterable[Any]) -> list[int]:
         """Execute in one transaction; gives how many rows each changed."""
         with self._engine.begin() as connection:
-            # Without the option an insert counts no rows on PostgreSQL.
-            results: list[CursorResult[Any]] = [
-                connection.execute(statement.execution_options(preserve_rowcount=True))
-                for statement in statements
-            ]
-            return [result.rowcount for result in results]
+            return [_rows_changed(connection, statement) for statement in statements]
 
     def _read(self, query: Any) -> list[VideoJob]:
         with Session(self._engine, expire_on_commit=False) as session:
             return list(session.scalars(query))
 
 
+def _rows_changed(connection: Connection, statement: Any) -> int:
+    # Without the option an insert counts no rows on PostgreSQL.
+    done: CursorResult[Any] = connection.execute(
+        statement.execution_options(preserve_rowcount=True)
+    )
+    return done.rowcount
+
+
 def _visible(owner: str | None = None) -> list[Any]:
     """Not deleted, not expired, and of the owner if one is given."""
-    alive = or_(VideoJob.expires_at.is_(None), VideoJob.expires_at > time.time())
+    alive = or_(VideoJob.expires_at.is_(None), VideoJob.expires_at > now())
     whose = [] if owner is None else [VideoJob.owner == owner]
     return [VideoJob.deleted.is_(False), alive, *whose]
 
 
-def _held(ticket: str) -> Any:
-    """An update of the job of a ticket that is not void."""
-    return update(VideoJob).where(*_visible(), VideoJob.ticket == ticket)
+def _freed_key(job: VideoJob) -> Any:
+    """An update that takes the key of a job from one that is over but not swept up yet."""
+    return (
+        update(VideoJob)
+        .where(
+            VideoJob.owner == job.owner,
+            VideoJob.idempotency_key == job.idempotency_key,
+            not_(and_(*_visible())),
+        )
+        .values(idempotency_key=None)
+    )
 
 
-def _due() -> Any:
-    """Queued, or given to somebody who has fallen silent."""
-    silent = and_(VideoJob.status == "in_progress", VideoJob.lease_until < time.time())
-    return or_(VideoJob.status == "queued", silent)
+def _valid(*tickets: str) -> list[Any]:
+    """Of a ticket that is not void."""
+    return [*_visible(), VideoJob.ticket.in_(tickets), VideoJob.status == "in_progress"]
+
+
+def _held(*tickets: str) -> Any:
+    """An update of the jobs of those tickets that are not void."""
+    return update(VideoJob).where(*_valid(*tickets))
+
+
+def _due() -> list[Any]:
+    """Queued and not at rest, or given to somebody who has fallen silent."""
+    return [VideoJob.status.in_(UNFINISHED), VideoJob.lease_until <= now()]
+
+
+def _ended(keep_s: float) -> dict[str, Any]:
+    return {"completed_at": now(), "expires_at": now() + keep_s}
+
+
+def _next_turn(owner: str) -> Any:
+    """The turn of the owner's next job: the owners' jobs alternate, however many each has.
+
+    It is start-time fair queueing (Goyal, Vin, Cheng 1996): the turn after that of the owner's last
+    job, and for whoever has none the one that is at present.
+    """
+    unfinished = (*_visible(), VideoJob.status.in_(UNFINISHED))
+    own = select(func.max(VideoJob.turn) + 1).where(*unfinished, VideoJob.owner == owner)
+    waiting = select(func.min(VideoJob.turn)).where(*_visible(), VideoJob.status == "queued")
+    running = select(func.max(VideoJob.turn)).where(*_visible(), VideoJob.status == "in_progress")
+    following = own.scalar_subquery()
+    present = func.coalesce(waiting.scalar_subquery(), running.scalar_subquery(), 0)
+    return case((following > present, following), else_=present)

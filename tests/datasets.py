@@ -17,9 +17,11 @@ from pipelines.rendered import CLIPS, true_joints
 from pipelines.video import DecodedClip, decode_clips
 
 
-def rendered_dataset(folder: Path, clip_ids: list[str], frames: int = 4, side: int = 64) -> str:
+def rendered_dataset(
+    folder: Path, clip_ids: list[str], frames: int = 4, side: int = 64, split: str = ""
+) -> str:
     """Write clips as preprocessing would; columns that no job behind it reads are empty."""
-    rows = [_row(clip_id, frames, side) for clip_id in clip_ids]
+    rows = [_row(clip_id, frames, side) | {"split": split} for clip_id in clip_ids]
     write_table(pa.Table.from_pylist(rows, WRITTEN), f"{folder}/clips")
     masks = [decode_mask(row["mask"]) for row in rows]
     np.save(folder / "prior.npy", np.mean(masks, axis=0, dtype=np.float32))

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from diffusers import DPMSolverMultistepScheduler
 from torch import Tensor
 
 from handi_model.baselines.method import Made, Task, count_parameters
@@ -23,7 +24,7 @@ from handi_model.compose import as_type
 from handi_model.diffusion import add_noise, alpha_bars
 from handi_model.latents import encode_frames
 from handi_model.pipeline import HandiPipeline
-from handi_model.sampling import Condition, denoise
+from handi_model.sampling import Condition, Sampled, denoise
 
 
 @dataclass(frozen=True)
@@ -71,23 +72,26 @@ class AnimateAnythingMethod:
         still = still.expand(-1, -1, task.num_frames, -1, -1)
         generator = torch.Generator().manual_seed(task.seed)
         noise = torch.randn(still.shape, generator=generator).to(still)
-        levels = _noise_levels(pipe, request.num_inference_steps)
+        # Of the kind that keeps signal and noise together at a variance of 1, as `add_noise` does.
+        scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+        steps = request.num_inference_steps
+        levels = _noise_levels(scheduler, steps)
 
-        def hold(index: int, timestep: Tensor, latents: Tensor) -> Tensor:
+        def hold(index: int, timestep: Tensor, done: Sampled) -> Sampled:
             first = add_noise(still[:, :, :1], noise[:, :, :1], levels[index + 1])
-            return torch.cat([first.to(latents), latents[:, :, 1:]], 2)
+            held = torch.cat([first.to(done.latent), done.latent[:, :, 1:]], 2)
+            return Sampled(held, done.condition)
 
         start = add_noise(still, noise, levels[0])
-        steps = request.num_inference_steps
-        latents = denoise(pipe.unet, pipe.scheduler, start, condition, "video", steps, hold)
+        latents = denoise(pipe.unet, scheduler, start, condition, "video", steps, hold)
         if pipe.config.residual:
             latents = latents + image
         (pictures,) = as_type(pipe.decode(latents), "pil")
         return Made(np.stack([np.asarray(picture) for picture in pictures]), None, None)
 
 
-def _noise_levels(pipe: HandiPipeline, steps: int) -> Tensor:
+def _noise_levels(scheduler: DPMSolverMultistepScheduler, steps: int) -> Tensor:
     """(steps + 1,) the signal's share of the variance before each step, and 1 after the last."""
-    pipe.scheduler.set_timesteps(steps)
-    bars = alpha_bars(pipe.scheduler.config)[pipe.scheduler.timesteps]
+    scheduler.set_timesteps(steps)
+    bars = alpha_bars(scheduler.config)[scheduler.timesteps]
     return torch.cat([bars, torch.ones(1)])

@@ -22,7 +22,8 @@ class HandiMethod:
     Attributes:
         pipe: moved to its device by the caller.
         area: where the clip may change: `predicted` by stage 1, the `true` motion mask, or the
-            whole `frame`, which skips stage 1 and leaves nothing to overwrite.
+            whole `frame`, which skips stage 1 and leaves nothing to overwrite, and which a model
+            without the motion mask predicts.
         num_inference_steps, mask_steps, guidance_scale: of a call; default the model's.
 
     Raises:
@@ -66,7 +67,8 @@ class HandiMethod:
         areas = torch.from_numpy(out.masks).to(made)
         (pictures,) = as_type(overwrite(made, scene[None], areas), "pil")
         frames = np.stack([np.asarray(picture) for picture in pictures])
-        if self.area == "frame":
+        predicted = self.area == "predicted" and self.pipe.config.uses_mask
+        if self.area != "true" and not predicted:
             return Made(frames, None, None)
         outside = areas[0] == 0
         change = (made[0] - scene).abs()[..., outside]

@@ -90,3 +90,63 @@ def frechet_interval(
         )
     reach = norm.ppf((1 + CONFIDENCE) / 2) * np.std(drawn, ddof=1)
     return Estimate(value, max(value - reach, 0.0), value + reach, clips)
+
+
+def relative_mean(
+    made: NDArray[np.floating], base: NDArray[np.floating], samples: int, seed: int
+) -> Estimate:
+    """How far the mean of a figure lies from another method's, in shares of it: -0.2 is 20 % lower.
+
+    Args:
+        made, base: (C,), of the same clips: they are drawn in pairs, and a clip that lacks either
+            figure is left out of both.
+        samples: sets of clips to draw.
+    """
+    both = np.isfinite(made) & np.isfinite(base)
+    pairs = np.stack([np.asarray(one, np.float64)[both] for one in (made, base)])
+    clips = pairs.shape[1]
+    if not clips or not pairs[1].mean():
+        return Estimate(math.nan, math.nan, math.nan, clips)
+    value = float(pairs[0].mean() / pairs[1].mean() - 1)
+    if clips < 2:
+        return Estimate(value, math.nan, math.nan, clips)
+    generator = np.random.default_rng(seed)
+    drawn = np.stack(
+        [pairs[:, generator.integers(clips, size=clips)].mean(axis=1) for _ in range(samples)]
+    )
+    ratios = drawn[drawn[:, 1] > 0, 0] / drawn[drawn[:, 1] > 0, 1] - 1
+    low, high = np.quantile(ratios, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return Estimate(value, float(low), float(high), clips)
+
+
+def relative_frechet(
+    made: NDArray[np.floating],
+    base: NDArray[np.floating],
+    real: NDArray[np.floating],
+    samples: int,
+    seed: int,
+) -> Estimate:
+    """How far a Fréchet distance lies from another method's, in shares of it.
+
+    Args:
+        made, base, real: (C, N, D), N features a clip, of the same clips: they are drawn together.
+        samples: sets of clips to draw; their spread makes the interval, see `frechet_interval`.
+    """
+    clips, each, size = made.shape
+    sides = [one.reshape(-1, size) for one in (made, base, real)]
+
+    def change(weights: NDArray[np.int64] | None) -> float:
+        new, old, truth = (Gaussian.of(rows, weights) for rows in sides)
+        before = frechet_distance(old, truth)
+        return frechet_distance(new, truth) / before - 1 if before > 0 else math.nan
+
+    value = change(None) if clips * each >= 2 else math.nan
+    if clips < 2 or math.isnan(value):
+        return Estimate(value, math.nan, math.nan, clips)
+    generator = np.random.default_rng(seed)
+    drawn = [
+        change(np.repeat(np.bincount(generator.integers(clips, size=clips), minlength=clips), each))
+        for _ in range(samples)
+    ]
+    reach = norm.ppf((1 + CONFIDENCE) / 2) * np.nanstd(drawn, ddof=1)
+    return Estimate(value, max(value - reach, -1.0), value + reach, clips)

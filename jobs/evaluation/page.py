@@ -12,7 +12,8 @@ from tqdm import tqdm
 from handi_model.metrics.intervals import CONFIDENCE, Estimate
 from handi_model.metrics.locality import FLOW_SIDE
 from jobs.demo_page import data_url
-from jobs.evaluation.paper import FRAMES, PARAMETERS, SECONDS, SOURCE, published
+from jobs.evaluation.changes import NONE, change_rows, explained
+from jobs.evaluation.paper import TABLE_1, published, published_costs, where_from
 from jobs.evaluation.pictures import Whisker, colour_wheel, shown_frames, whiskers
 from jobs.evaluation.result import Result
 from jobs.evaluation.shown_clips import (
@@ -23,7 +24,7 @@ from jobs.evaluation.shown_clips import (
     shown_clip,
     worst_clips,
 )
-from jobs.evaluation.tables import ARROWS, NONE
+from jobs.evaluation.tables import ARROWS, trained_on_lines, without_hands
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.columns import COLUMNS, PAPER, TABLES, Column
 from pipelines.evaluation.plan import Planned
@@ -32,6 +33,7 @@ from pipelines.evaluation.settings import OF_REAL_CLIPS, EvaluateSettings, Kind
 from pipelines.evaluation.table import Estimates
 from pipelines.report import picture
 
+HAND_ERRORS = ("hs_err", "hs_err_area")
 CHARTED = ("hs_err", "fvd")
 """Columns with a chart of their own."""
 AREAS = {
@@ -84,7 +86,9 @@ def write_page(
         areas=AREAS,
         subsets=[subset(name, result, kinds) for name in result.estimates],
         efficiency=efficiency(result, kinds),
-        source=SOURCE,
+        table_1=TABLE_1,
+        trained_on=[line.strip("*") for line in trained_on_lines(result)],
+        explained=explained(result),
         lead=lead,
         shown=[shown_clip(clips, one, methods, lead, clips.fps) for one in worst if lead],
         frames=[i + 1 for i in shown_frames(result.frames)],
@@ -106,19 +110,37 @@ def subset(name: str, result: Result, kinds: Mapping[str, Kind]) -> dict[str, An
     """A subset's tables and charts, and the paper's own numbers for it."""
     found = result.estimates[name]
     charts = [chart(BY_KEY[key], name, found, kinds) for key in CHARTED]
-    own = {row.method: row.figures for row in published(result.estimates).get(name, [])}
+    own = published(result.estimates).get(name, [])
     counts = result.measured[name]
     fewer = {method: count for method, count in counts.items() if count < result.clips[name]}
     return {
         "name": name,
         "clips": result.clips[name],
         "fewer": fewer,
+        "without_hands": without_hands(found),
         "tables": [
             {"title": title, **table(columns, found, kinds, fewer)}
             for title, columns in TABLES.items()
         ],
         "charts": [one for one in charts if one],
-        "paper": _of_the_paper(PAPER, own) if own else None,
+        "changes": _changes(name, result),
+        "paper": _of_the_paper(PAPER, {row.title: row.figures for row in own}) if own else None,
+        "source": where_from(own) if own else "",
+    }
+
+
+def _changes(subset: str, result: Result) -> dict[str, Any] | None:
+    """The table of relative changes as `table` gives one."""
+    found = change_rows(result, subset)
+    if not found:
+        return None
+    header, rows = found
+    return {
+        "columns": [{"title": title} for title in header],
+        "rows": [
+            {"method": title, "floor": False, "cells": [{"value": cell} for cell in cells]}
+            for title, *cells in rows
+        ],
     }
 
 
@@ -133,14 +155,17 @@ def efficiency(result: Result, kinds: Mapping[str, Kind]) -> dict[str, Any] | No
             column.key: Estimate(cost, math.nan, math.nan, one.clips)
             for column, cost in zip(EFFICIENCY, costs, strict=True)
         }
-    own = {"parameters": PARAMETERS / 1e6, "seconds": SECONDS}
-    paper = _of_the_paper(EFFICIENCY, {"the paper's method, on one H100": own})
+    costs = published_costs()
+    paper = _of_the_paper(
+        EFFICIENCY[:2],
+        {row.method: {"parameters": row.parameters / 1e6, "seconds": row.seconds} for row in costs},
+    )
     frames = [one.frames for one in result.efficiency.values()]
     # Where networks make different clips, none is the best.
     unlike = found if len({*frames}) > 1 else ()
     return {
         **_with_frames(table(EFFICIENCY, found, kinds, unlike), frames),
-        "paper": _with_frames(paper, [str(FRAMES)]),
+        "paper": _with_frames(paper, [str(row.frames or NONE) for row in costs]),
     }
 
 
@@ -219,30 +244,27 @@ def best_methods(
 ) -> set[str]:
     """Which methods have a column's best figure as it is printed; none where all are alike.
 
-    Floors and ceilings do not compete: a still frame's hands never jerk. Neither does a HS-Err that
-    is 0 because no real hand is shown, a mask IoU of 1, which only a mask that was given has, or a
-    method that was measured on fewer clips than another one.
+    Floors and ceilings do not compete: a still frame's hands never jerk. Neither does a HS-Err of
+    the few clips in which a method shows hands, a mask IoU of 1, which only a mask that was given
+    has, or a method that was measured on fewer clips than another one.
     """
     values = {
         name: one[column.key].value
         for name, one in found.items()
         if column.key in one and math.isfinite(one[column.key].value)
     }
+    most = max((found[name][column.key].clips for name in values), default=0)
     real = next((value for name, value in values.items() if kinds[name] == "real"), math.nan)
     badness = {}
     for name, value in values.items():
         bad = {"lower": value, "higher": -value, "real": abs(value - real)}[column.better]
-        handless = column.key.startswith("hs_err") and _shows_no_hand(found[name])
+        seldom = column.key in HAND_ERRORS and found[name][column.key].clips < most / 2
         given = column.key == "mask_iou" and value == 1
         competes = kinds[name] not in OF_REAL_CLIPS and name not in fewer
-        if competes and math.isfinite(bad) and not handless and not given:
+        if competes and math.isfinite(bad) and not seldom and not given:
             badness[name] = round(bad, column.digits)
     best = {name for name, bad in badness.items() if bad == min(badness.values())}
     return best if len(best) < len(badness) else set()
-
-
-def _shows_no_hand(one: Estimates) -> bool:
-    return "recall" in one and one["recall"].value == 0
 
 
 def chart(

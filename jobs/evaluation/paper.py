@@ -8,24 +8,52 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
-SOURCE = (
-    "the authors' project page, https://excitedbutter.github.io/project_page (December 2024, when "
-    "the paper was called Instructional Video Generation), on their test clips and by their code"
-)
-"""Where paper.csv is from. Of the paper's method its two tables give different CLIP_Tx."""
+PAPER = "Li, Cao and Corso, Hand-Centric Text-and-Image Conditioned Video Generation"
+SOURCES = {
+    "table-2": f"Table 2 of {PAPER}",
+    "project-page": "for the ablation, the authors' project page, "
+    "https://excitedbutter.github.io/project_page (December 2024)",
+}
+"""Where rows of paper_table2.csv are from. Of the paper's method the two give different CLIP_Tx."""
 
-PARAMETERS = 3.674e9
-SECONDS = 8.64
+OWN_METHOD = "the paper's method"
 FRAMES = 16
-"""Table 1, the paper's own method: both stages, and a 16-frame clip on one H100."""
+"""Frames of the paper's own clips; its tables do not give the other methods'."""
+TABLE_1 = f"Table 1 of {PAPER}: seconds a clip on one H100"
+
+
+CLAIMS = {"change_outside": -0.34, "fvd": -0.18, "hs_err": -0.28, "fvd_area": -0.41}
+"""Key of a column -> relative change that the paper claims: background artefacts, FVD, HS-Err, and
+FVD in the motion area."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """A row: the method, and key of a column -> figure."""
+    """A row: the method, key of a column -> figure, where it is from, and what is odd about it."""
 
     method: str
     figures: dict[str, float]
+    source: str
+    note: str
+
+    @property
+    def title(self) -> str:
+        """The method, with a mark where there is a note."""
+        return f"{self.method} *" if self.note else self.method
+
+
+@dataclass(frozen=True)
+class PublishedCost:
+    """A row of Table 1: parameters of all networks, and seconds a clip."""
+
+    method: str
+    parameters: float
+    seconds: float
+
+    @property
+    def frames(self) -> int | None:
+        """Of a clip; None where the paper does not say."""
+        return FRAMES if self.method == OWN_METHOD else None
 
 
 def published(subsets: Collection[str]) -> dict[str, list[Published]]:
@@ -33,7 +61,7 @@ def published(subsets: Collection[str]) -> dict[str, list[Published]]:
 
     Its motion-intensive clips are of EPIC-KITCHENS alone, so theirs stand beside no others.
     """
-    known = _read()
+    known = _table_2()
     alone = {*subsets} - {"motion-intensive"} == {"epic-kitchens"}
     return {
         name: known[name]
@@ -42,12 +70,34 @@ def published(subsets: Collection[str]) -> dict[str, list[Published]]:
     }
 
 
+def where_from(rows: list[Published]) -> str:
+    """Where rows are from, in words, and what is odd about them."""
+    sources = [SOURCES[key] for key in dict.fromkeys(row.source for row in rows)]
+    said = f"from {', and '.join(sources)}; on the authors' test clips and by their code"
+    return "; ".join([said, *(f"* {row.method}: {row.note}" for row in rows if row.note)])
+
+
 @cache
-def _read() -> dict[str, list[Published]]:
+def published_costs() -> list[PublishedCost]:
+    """The paper's Table 1."""
+    return [
+        PublishedCost(row["method"], float(row["parameters_billion"]) * 1e9, float(row["seconds"]))
+        for row in _rows("paper_table1.csv")
+    ]
+
+
+@cache
+def _table_2() -> dict[str, list[Published]]:
     rows: dict[str, list[Published]] = {}
-    text = files("jobs.evaluation").joinpath("paper.csv").read_text(encoding="utf-8")
-    for row in csv.DictReader(text.splitlines()):
-        subset, method = row.pop("subset"), row.pop("method")
+    for row in _rows("paper_table2.csv"):
+        subset, method, source, note = (
+            row.pop(key) for key in ("subset", "method", "source", "note")
+        )
         figures = {key: float(value) for key, value in row.items()}
-        rows.setdefault(subset, []).append(Published(method, figures))
+        rows.setdefault(subset, []).append(Published(method, figures, source, note))
     return rows
+
+
+def _rows(name: str) -> list[dict[str, str]]:
+    text = files("jobs.evaluation").joinpath(name).read_text(encoding="utf-8")
+    return list(csv.DictReader(text.splitlines()))

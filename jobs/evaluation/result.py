@@ -11,12 +11,13 @@ from tqdm import tqdm
 from handi_model.config import DEFAULT_FPS
 from handi_model.metrics.intervals import CONFIDENCE
 from jobs.fit_report import as_json
+from pipelines.evaluation.changes import for_changes, relative_changes, whole_method
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.figures import Scores
 from pipelines.evaluation.networks import Origins
 from pipelines.evaluation.plan import Planned, finished
 from pipelines.evaluation.protocol import PROTOCOL
-from pipelines.evaluation.settings import EvaluateSettings, slug
+from pipelines.evaluation.settings import OF_REAL_CLIPS, EvaluateSettings, slug
 from pipelines.evaluation.table import Draws, Efficiency, Estimates, efficiency, estimates, read_all
 from pipelines.storage import join
 
@@ -31,6 +32,11 @@ class Result:
     estimates: subset -> method -> figures.
     measured: subset -> method -> how many of its clips were measured.
     efficiency: method -> cost, for the methods that a model makes.
+    trained_on: method -> how many of the clips its model was trained on; None where that is not
+        known.
+    whole: the method that runs without a part of it are compared with; empty without such.
+    changes: subset -> run without a part -> relative changes, see `relative_changes`.
+    without: run -> the part that it is without.
     frames, side: of every clip, and of every frame, pixels.
     origins: of the networks.
     problems: a line for each clip that could not be made or measured.
@@ -42,6 +48,10 @@ class Result:
     estimates: dict[str, dict[str, Estimates]]
     measured: dict[str, dict[str, int]]
     efficiency: dict[str, Efficiency]
+    trained_on: dict[str, int | None]
+    whole: str
+    changes: dict[str, dict[str, Estimates]]
+    without: dict[str, str]
     frames: int
     side: int
     origins: Origins
@@ -55,15 +65,17 @@ class Result:
         return as_json(values)
 
     def numbers(self) -> dict[str, float]:
-        """For MLflow: `subset/method/column`, and `efficiency/method/figure`."""
+        """For MLflow: `subset/method/column`, `efficiency/method/figure`, and against a run without
+        a part `subset/run/relative_change/column`."""
         costs = {
             f"{EFFICIENCY}/{slug(method)}/{key}": value
             for method, one in self.efficiency.items()
             for key, value in one.figures().items()
         }
         return costs | {
-            f"{subset}/{slug(method)}/{key}": one.value
-            for subset, methods in self.estimates.items()
+            f"{subset}/{slug(method)}/{prefix}{key}": one.value
+            for prefix, figures in (("", self.estimates), ("relative_change/", self.changes))
+            for subset, methods in figures.items()
             for method, found in methods.items()
             for key, one in found.items()
             if math.isfinite(one.value)
@@ -96,12 +108,20 @@ def measured(
         return read_all(folder, sorted(finished(folder) & {*ids}))
 
     real = read(real_folder)
+    whole = whole_method(planned)
+    scored_whole = for_changes(read(folders[whole.method.name])) if whole else {}
+    without = {one.method.name: one.method.without for one in planned if one.method.without}
+    changes: dict[str, dict[str, Estimates]] = {name: {} for name in subsets}
     with tqdm(total=len(folders) * len(subsets), unit="row", desc="tables", mininterval=1.0) as bar:
         for method, folder in folders.items():
             scored = real if folder == real_folder else read(folder)
             for subset, row in estimates(scored, real, subsets, draws):
                 found[subset][method] = row
                 counts[subset][method] = len(scored.keys() & {*subsets[subset]})
+                if whole and method in without:
+                    changes[subset][method] = relative_changes(
+                        scored_whole, scored, real, subsets[subset], draws
+                    )
                 bar.update()
     made = {one.method.name: one.done(clips) for one in planned if one.made}
     return Result(
@@ -109,6 +129,14 @@ def measured(
         estimates=found,
         measured=counts,
         efficiency={name: efficiency(urls) for name, urls in made.items() if urls},
+        trained_on={
+            one.method.name: one.trained_on
+            for one in planned
+            if one.method.kind not in OF_REAL_CLIPS
+        },
+        whole=whole.method.name if whole else "",
+        changes=changes if whole else {},
+        without={name: str(part) for name, part in without.items()},
         frames=clips.index.num_frames,
         side=clips.index.height,
         origins=origins,

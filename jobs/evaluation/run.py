@@ -7,10 +7,13 @@ from ray.exceptions import RayError
 from tqdm import tqdm
 
 from handi_model.damage import DamagedFile
+from jobs.cli import recipe
+from jobs.dataset_input import dataset_input
 from jobs.evaluation.page import write_page
 from jobs.evaluation.result import Result, measured
 from jobs.evaluation.tables import as_csv, markdown
 from jobs.experiment import Experiment
+from jobs.tracking import run_name
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.generate import generate
 from pipelines.evaluation.networks import Origins, find_networks
@@ -166,9 +169,10 @@ def finish(
     for url, data in zip(urls, files.values(), strict=True):
         with ends_job(settings.output):
             patient(write_bytes)(url, data)
-    name = settings.output.rstrip("/").rsplit("/", 1)[-1]
+    name, inputs = run_name(settings.output, recipe()), [dataset_input(clips.index, "evaluation")]
     tags = {"handi.output": settings.output, "handi.protocol": PROTOCOL}
-    with Experiment.start(settings.experiment, name, settings.model_dump(), tags) as experiment:
+    keys = settings.model_dump()
+    with Experiment.start(settings.experiment, name, keys, tags, datasets=inputs) as experiment:
         experiment.log_metrics(0, result.numbers())
         for file, data in files.items():
             experiment.log_bytes(file, data)

@@ -11,18 +11,18 @@ from handi_model.baselines.method import Made
 from handi_model.metrics.locality import optical_flow
 from jobs.demo_page import data_url
 from jobs.evaluation import pictures
-from jobs.evaluation.tables import NONE
+from jobs.evaluation.changes import NONE
 from pipelines.clip_files import encode_mp4
 from pipelines.clip_rows import reference
 from pipelines.drawing import at_height
 from pipelines.evaluation.clips import EvaluationSet, RealClip, real_clip
 from pipelines.evaluation.columns import COLUMNS, Column
-from pipelines.evaluation.elsewhere import read_elsewhere
 from pipelines.evaluation.figures import Scores, read_scores
-from pipelines.evaluation.made_files import made_url, read_made
+from pipelines.evaluation.method_clip import read_method_clip
 from pipelines.evaluation.plan import Planned, finished
 from pipelines.evaluation.settings import OF_REAL_CLIPS, Kind
 from pipelines.evaluation.table import ranked, read_all
+from pipelines.frames import FitMode
 from pipelines.records import one_line
 from pipelines.report import picture
 from pipelines.storage import join
@@ -80,7 +80,7 @@ def leading(methods: Sequence[Measured]) -> Measured | None:
 
 
 def worst_clips(method: Measured | None, count: int) -> list[str]:
-    """Ids of a method's clips with the worst HS-Err, the worst first."""
+    """Ids of a method's clips with the worst hands, the worst first."""
     if method is None or not count:
         return []
     return ranked(read_all(method.folder, sorted(method.scored)), count)
@@ -98,7 +98,7 @@ def shown_clip(
     real = real_clip(reference(clips.index, clips.index.clip_ids.index(clip_id), None))
     full = pictures.full_colour(pictures.mean_flow(optical_flow(real.frames)))
     views = [
-        view(method, real, full, fps)
+        view(method, real, clips.fit, full, fps)
         for method in sorted(methods, key=lambda one: one.kind != "real")
         if method.kind == "real" or not method.floor
     ]
@@ -112,15 +112,16 @@ def shown_clip(
     }
 
 
-def view(method: Measured, real: RealClip, full: float, fps: float) -> dict[str, Any]:
+def view(method: Measured, real: RealClip, fit: FitMode, full: float, fps: float) -> dict[str, Any]:
     """One method's clip: videos, pictures and figures, or `why` there is nothing to show.
 
     Args:
+        fit: see `EvaluationSet.fit`.
         full: flow that is drawn in full colour, pixels a frame.
     """
     named = {"method": method.name, "kind": method.kind}
     try:
-        made = made_clip(method, real)
+        made = made_clip(method, real, fit)
     except FileNotFoundError:
         return {**named, "why": "There is no such clip."}
     except Exception as error:  # of this clip: the others are shown
@@ -139,7 +140,7 @@ def view(method: Measured, real: RealClip, full: float, fps: float) -> dict[str,
     }
 
 
-def made_clip(method: Measured, real: RealClip) -> Made:
+def made_clip(method: Measured, real: RealClip, fit: FitMode) -> Made:
     """A method's clip; of the real one, the area is the true mask.
 
     Raises:
@@ -147,20 +148,17 @@ def made_clip(method: Measured, real: RealClip) -> Made:
     """
     if method.kind == "real":
         return Made(real.frames, real.mask, None)
-    if method.planned.made:
-        return read_made(made_url(method.planned.made, real.clip_id))
-    url = method.planned.elsewhere.get(real.clip_id)
-    if url is None:
+    source = method.planned.source(real.clip_id)
+    if not source:
         raise FileNotFoundError(real.clip_id)
-    length, side = real.frames.shape[:2]
-    return read_elsewhere(url, length, side)
+    return read_method_clip(method.kind, source, real, fit)
 
 
 def clip_figure(key: str, scores: Scores | None) -> str:
     """A column's figure of one clip, as the tables print it."""
     column = BY_KEY[key]
     value = scores.figures.get(key, math.nan) if scores else math.nan
-    return printed(column, value * column.scale)
+    return printed(column, value)
 
 
 def printed(column: Column, value: float) -> str:

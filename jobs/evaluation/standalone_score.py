@@ -43,7 +43,7 @@ def hand_figures(
     both = shown & real
     squared = np.square(np.asarray(joints, np.float64) - real_joints).sum(-1)[both]
     return {
-        "HS-Err": float(squared.sum() / both.size) if real.any() else math.nan,
+        "HS-Err": float(squared.sum() / both.size) if len(squared) else math.nan,
         "hand recall": float(both.sum() / real.sum()) if real.any() else math.nan,
         "hand precision": float(both.sum() / shown.sum()) if shown.any() else math.nan,
         "joint distance": float(np.sqrt(squared).mean()) if len(squared) else math.nan,

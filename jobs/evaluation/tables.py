@@ -5,16 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from handi_model.metrics.intervals import CONFIDENCE, Estimate
-from jobs.evaluation.paper import FRAMES, PARAMETERS, SECONDS, SOURCE, Published, published
+from jobs.evaluation.changes import NONE, change_rows, csv_rows, explained
+from jobs.evaluation.paper import TABLE_1, Published, published, published_costs, where_from
 from jobs.evaluation.result import EFFICIENCY, Result
 from pipelines.evaluation.columns import COLUMNS, PAPER, TABLES, Column
 from pipelines.evaluation.protocol import PROTOCOL
+from pipelines.evaluation.table import Estimates
 
 ARROWS = {"lower": "↓", "higher": "↑", "real": "≈ real"}
-NONE = "–"
 
 
 def markdown(result: Result) -> str:
@@ -25,6 +26,8 @@ def markdown(result: Result) -> str:
         f"Clips of {result.frames} frames of {result.side}x{result.side} pixels. In brackets: "
         f"{CONFIDENCE:.0%} intervals over test clips. Protocol {PROTOCOL}.",
     ]
+    for line in trained_on_lines(result):
+        lines += ["", line]
     own = published(result.estimates)
     for subset, methods in result.estimates.items():
         lines += ["", f"## {subset}, {_count(result.clips[subset])}"]
@@ -36,10 +39,31 @@ def markdown(result: Result) -> str:
             lines += ["", f"### {title}", "", *_table(["", *map(_title, columns)], rows)]
             if columns is PAPER and subset in own:
                 lines += ["", *_of_the_paper(subset, own[subset])]
+        if changes := change_rows(result, subset):
+            header, cells = changes
+            lines += ["", "### Relative changes", "", explained(result)]
+            lines += ["", *_table(["", *header], cells)]
     if result.efficiency:
         lines += ["", *_efficiency(result)]
     lines += ["", "## Notes", "", *(f"- {note}" for note in notes(result))]
     return "\n".join(lines) + "\n"
+
+
+def trained_on_lines(result: Result) -> list[str]:
+    """Which methods' models were trained on clips of the tables, as far as that is known."""
+    total = max(result.clips.values(), default=0)
+    known = {name: count for name, count in result.trained_on.items() if count is not None}
+    said = [
+        f"**Trained on clips of these tables: {name}, on {count:,} of {_count(total)}. Its figures "
+        "tell what it remembers, not what it generates.**"
+        for name, count in known.items()
+        if count
+    ]
+    if clean := [name for name, count in known.items() if not count]:
+        said.append(f"Trained on none of these clips: {'; '.join(clean)}.")
+    if unknown := [name for name in result.trained_on if name not in known]:
+        said.append(f"Not known whether trained on these clips: {'; '.join(unknown)}.")
+    return said
 
 
 def notes(result: Result) -> list[str]:
@@ -60,11 +84,30 @@ def notes(result: Result) -> list[str]:
         for method, seen in counts.items():
             if seen < result.clips[subset]:
                 said.append(f"{subset}, {method}: {seen} of {_count(result.clips[subset])}")
+    for subset, methods in result.estimates.items():
+        said += [f"{subset}, {line}" for line in without_hands(methods)]
     said += [f"measured with {origin}" for origin in result.origins.loaded.values()]
     for key, why in result.origins.missing.items():
         lost = ", ".join(column.title for column in COLUMNS if key in column.needs)
         said.append(f"not measured: {lost}: {why}")
     return said + [f"left out: {problem}" for problem in result.problems]
+
+
+def without_hands(found: Mapping[str, Estimates]) -> list[str]:
+    """A line for each method that shows none of the real hands in some clips.
+
+    Args:
+        found: method -> figures.
+    """
+    lines = []
+    for method, one in found.items():
+        if "recall" in one and "hs_err" in one and one["hs_err"].clips < one["recall"].clips:
+            of = _count(one["recall"].clips)
+            lines.append(
+                f"{method}: HS-Err is of {one['hs_err'].clips} of {of} with hands; in the others "
+                "it shows none of them, which hand recall counts"
+            )
+    return lines
 
 
 def cell(column: Column, estimate: Estimate | None) -> str:
@@ -94,22 +137,24 @@ def as_csv(result: Result) -> bytes:
         for row in rows:
             for key, value in row.figures.items():
                 writer.writerow(["paper", subset, row.method, key, value, "", "", ""])
+    writer.writerows(csv_rows(result))
     for method, cost in result.efficiency.items():
         for key, value in cost.figures().items():
             writer.writerow(["measured", EFFICIENCY, method, key, value, "", "", cost.clips])
-    if result.efficiency:
-        own = {"parameters": PARAMETERS, "seconds": SECONDS, "num_frames": FRAMES}
+    for row in published_costs() if result.efficiency else []:
+        own = {"parameters": row.parameters, "seconds": row.seconds, "num_frames": row.frames}
         for key, value in own.items():
-            writer.writerow(["paper", EFFICIENCY, "the paper's method", key, value, "", "", ""])
+            if value is not None:
+                writer.writerow(["paper", EFFICIENCY, row.method, key, value, "", "", ""])
     return sink.getvalue().encode()
 
 
 def _of_the_paper(subset: str, own: list[Published]) -> list[str]:
     rows = [
-        [row.method, *(f"{row.figures[column.key]:.{column.digits}f}" for column in PAPER)]
+        [row.title, *(f"{row.figures[column.key]:.{column.digits}f}" for column in PAPER)]
         for row in own
     ]
-    said = f"*Not measured here: the paper's own numbers for {subset}, from {SOURCE}.*"
+    said = f"Not measured here: the paper's own numbers for {subset}, {where_from(own)}."
     return [said, "", *_table(["paper", *map(_title, PAPER)], rows)]
 
 
@@ -126,16 +171,6 @@ def _efficiency(result: Result) -> list[str]:
         ]
         for method, one in result.efficiency.items()
     ]
-    own = [
-        "*the paper's method*",
-        f"{PARAMETERS / 1e6:,.1f} M",
-        f"{FRAMES}",
-        f"{SECONDS}",
-        NONE,
-        "one H100",
-        NONE,
-    ]
-    rows.append(own)
     header = [
         "",
         "parameters",
@@ -145,13 +180,26 @@ def _efficiency(result: Result) -> list[str]:
         "on",
         "clips",
     ]
+    own = [
+        [
+            row.method,
+            f"{row.parameters / 1e6:,.0f} M",
+            str(row.frames or NONE),
+            f"{row.seconds:.2f}",
+        ]
+        for row in published_costs()
+    ]
     said = (
         "Measured while the clips of the tables were made, one after another on each device: the "
         "median clip, and the most memory of any process. Frames: how many a method makes, and "
         "their height x width, before they are brought to those of the tables; methods of "
-        "different frames do not compare in time or memory. The paper's clip is larger."
+        "different frames do not compare in time or memory."
     )
-    return ["## Efficiency (Table 1)", "", said, "", *_table(header, rows)]
+    paper = f"Not measured here, and of larger clips: {TABLE_1}."
+    return [
+        *("## Efficiency (Table 1)", "", said, "", *_table(header, rows)),
+        *("", paper, "", *_table(["paper", *header[1:4]], own)),
+    ]
 
 
 def _title(column: Column) -> str:

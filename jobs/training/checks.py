@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import ray
 
-from handi_model.damage import parse_json
 from handi_model.hands.model_files import hand_landmarker_task
+from jobs.training.resuming import Resumed, resume
 from jobs.training.settings import TrainSettings
 from jobs.training.shape import model_shape
-from jobs.training.work import checkpoints_folder
 from jobs.validation import held_out
-from pipelines.checkpoints import latest_checkpoint
 from pipelines.clip_index import ClipIndex, read_clip_index
-from pipelines.prior import read_prior
-from pipelines.storage import join, read_bytes, writable
+from pipelines.notices import notice
+from pipelines.prior import is_of_all_splits, read_prior
+from pipelines.storage import writable
 
 
 @dataclass(frozen=True)
@@ -24,14 +23,14 @@ class Checked:
 
     Attributes:
         steps: of the whole training.
-        done: steps that a checkpoint holds already.
+        resumed: what the output holds already, once it was looked at.
     """
 
     index: ClipIndex
     training_clips: int
     held_out: int
     steps: int
-    done: int
+    resumed: Resumed = field(default_factory=Resumed)
 
 
 def check(settings: TrainSettings) -> Checked:
@@ -56,6 +55,7 @@ def check(settings: TrainSettings) -> Checked:
             f"{settings.num_frames}; preprocess with --frames {settings.num_frames}, or give "
             f"--num-frames {index.num_frames}"
         )
+    training, held = held_out(index.clip_ids, index.splits, settings.validation.held_out)
     try:
         read_prior(settings.data)
     except FileNotFoundError:
@@ -63,39 +63,21 @@ def check(settings: TrainSettings) -> Checked:
             f"data: {settings.data} has no prior.npy: its preprocessing has not come to its end; "
             "run jobs/preprocess.py again"
         ) from None
-    training, held = held_out(index.clip_ids, index.splits, settings.validation.held_out)
+    if is_of_all_splits(settings.data, index.splits):
+        notice(
+            f"warning: data: the prior of {settings.data} is the mean over all splits, as an "
+            "earlier version made it; delete its summary.json and run jobs/preprocess.py again: it "
+            "makes the prior of the training split"
+        )
     hand_landmarker_task(settings.hand_model)
     settings.output = writable(settings.output)
     steps = settings.epochs * settings.plan(len(training)).steps
-    return Checked(index, len(training), len(held), steps, _done(settings, index, steps))
+    return Checked(index, len(training), len(held), steps)
 
 
-def _done(settings: TrainSettings, index: ClipIndex, steps: int) -> int:
-    """Steps of the training that the output holds, which must be this one."""
-    url = latest_checkpoint(checkpoints_folder(settings))
-    if url is None:
-        return 0
-    state = join(url, "state.json")
-    begun = parse_json(state, read_bytes(state), "delete its folder: the one before is taken")
-    afresh = "choose another --output"
-    for key, value in settings.begun_with().items():
-        if begun["begun_with"].get(key) != value:
-            raise ValueError(
-                f"{key}: {settings.output} was begun with {begun['begun_with'].get(key)} and this "
-                f"run has {value}; {afresh}"
-            )
-    if begun["data"] != index.fingerprint:
-        raise ValueError(
-            f"data: {settings.output} was begun with another data set than {settings.data} is "
-            f"now; {afresh}"
-        )
-    done = int(begun["course"]["done"])
-    if done > steps:
-        raise ValueError(
-            f"epochs: {settings.output} has gone {done} steps already, and {settings.epochs} "
-            f"epochs are {steps}; give more --epochs, or {afresh}"
-        )
-    return done
+def look_at_output(settings: TrainSettings, checked: Checked) -> Checked:
+    """The same, with what the output holds; see `resume`."""
+    return replace(checked, resumed=resume(settings, checked.index, checked.steps))
 
 
 def check_cluster(settings: TrainSettings) -> None:

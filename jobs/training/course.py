@@ -13,6 +13,7 @@ class Course:
     losses: stage -> the last tracked means.
     score: of the last validation, the lower the better.
     validation: its means.
+    validated: step after which it was.
     """
 
     done: int = 0
@@ -21,3 +22,19 @@ class Course:
     losses: dict[str, dict[str, float]] = field(default_factory=dict)
     score: float | None = None
     validation: dict[str, float] = field(default_factory=dict)
+    validated: int = 0
+
+
+def validation_due(done: int, epoch_steps: int, epochs: int, every_epochs: int) -> bool:
+    """Whether a training that holds clips out validates after so many steps: at ends of epochs."""
+    epoch, within = divmod(done, epoch_steps)
+    return done > 0 and not within and (epoch == epochs or epoch % every_epochs == 0)
+
+
+def checkpoint_due(done: int, total: int, every: int, validates: bool) -> bool:
+    """Whether a checkpoint is to be written after so many steps, in mid-epoch or at its end.
+
+    Args:
+        validates: whether a validation follows, which writes one itself, with its score.
+    """
+    return not validates and (done % every == 0 or done == total)

@@ -16,8 +16,10 @@ from ray.train.torch import TorchTrainer
 from ray.util.queue import Queue
 
 from handi_model.damage import parse_json
+from jobs.cli import recipe
+from jobs.dataset_input import dataset_input
 from jobs.experiment import Experiment
-from jobs.tracking import without_password
+from jobs.tracking import run_name, without_password
 from jobs.training.checks import Checked
 from jobs.training.failures import TellFailures, of_training
 from jobs.training.records import StopRequest
@@ -49,12 +51,29 @@ def start_experiment(settings: TrainSettings, checked: Checked) -> Experiment:
         "versions": {package: version(package) for package in PACKAGES},
     }
     tags = {"handi.output": settings.output}
+    if settings.parent_run:
+        tags["mlflow.source.name"] = "jobs/tune.py"  # a trial's own process is a worker of Ray's
+    if changes := checked.resumed.changes:
+        at = f"handi.changed_at_step_{checked.resumed.done:08d}"
+        tags[at] = "; ".join(map(str, changes))
     known = join(settings.output, RUN_FILE)
     remedy = "delete it: the training goes on in another run"
     run_id = parse_json(known, read_bytes(known), remedy)["run_id"] if exists(known) else None
-    name = settings.output.rstrip("/").rsplit("/", 1)[-1]
     experiment = Experiment.start(
-        settings.experiment, name, params, tags, run_id=run_id, parent_run_id=settings.parent_run
+        settings.experiment,
+        run_name(settings.output, recipe() or settings.model),
+        params,
+        tags,
+        run_id=run_id,
+        parent_run_id=settings.parent_run,
+        datasets=[
+            dataset_input(
+                checked.index,
+                "training",
+                trained_on=checked.training_clips,
+                held_out=checked.held_out,
+            )
+        ],
     )
     threading.Thread(target=_note_run, args=(experiment, known), daemon=True).start()
     return experiment
@@ -110,7 +129,7 @@ def run(
                 logging_config=LoggingConfig(log_level="ERROR"),  # type: ignore[call-arg]
             ),
         )
-        with Watch(queue, experiment, checked.done, checked.steps, on_validation) as watch:
+        with Watch(queue, experiment, checked.resumed.done, checked.steps, on_validation) as watch:
             try:
                 failed = _fit(trainer, watch)
             except KeyboardInterrupt as interrupt:

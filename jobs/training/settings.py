@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Iterator
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -43,6 +44,11 @@ class TrainSettings(BaseModel):
     epochs: int = Field(10, ge=1, description="Times through the data set, both stages together.")
     cycle: list[Stage] = Field(
         ["mask", "video"], min_length=1, description="Stages of successive epochs."
+    )
+    uses_mask: bool = Field(
+        True,
+        description="Train stage 2 under the motion mask; without it there is no stage 1 (cycle "
+        "video alone), and the model's clips may change anywhere.",
     )
     repeats: int = Field(
         1, ge=1, description="Times that an epoch goes through the clips, for small data sets."
@@ -107,6 +113,11 @@ class TrainSettings(BaseModel):
     def _divides(self) -> TrainSettings:
         if self.ramp_start > self.ramp_end:
             raise ValueError("ramp_start: generated masks cannot come in after ramp_end")
+        if not self.uses_mask and "mask" in self.cycle:
+            raise ValueError(
+                "cycle: without the mask (uses_mask) there is no stage 'mask' to train; give "
+                "cycle [video]"
+            )
         self.plan(1).check_workers(self.num_workers)
         return self
 
@@ -114,8 +125,14 @@ class TrainSettings(BaseModel):
         """How the training goes through so many clips."""
         return EpochPlan(clips, self.batch_size, self.clips_per_pass, self.repeats, self.seed)
 
-    def begun_with(self) -> dict[str, object]:
-        """What must stay the same for a training to be gone on with."""
-        kept = ("model", "checkpoint", "trains", "lora_rank", "batch_size", "clips_per_pass")
-        begun = {name: getattr(self, name) for name in (*kept, "repeats", "seed", "cycle")}
-        return {**begun, "validation.held_out": self.validation.held_out}
+    def begun_with(self) -> dict[str, Any]:
+        """Every key, nested ones joined by dots, as a checkpoint keeps them: JSON's values."""
+        return dict(_joined(self.model_dump(mode="json")))
+
+
+def _joined(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, dict):
+            yield from _joined(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value

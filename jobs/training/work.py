@@ -22,9 +22,10 @@ from handi_model.trainable import choose_trainable, trainable_parameters
 from handi_model.trainer import DDP_OPTIONS, Trainer
 from handi_model.training import Networks
 from handi_model.training_state import TrainingState
-from jobs.training.course import Course
+from jobs.training.course import Course, validation_due
 from jobs.training.meter import Meter
 from jobs.training.records import Note, Reporter
+from jobs.training.resuming import checkpoints_folder
 from jobs.training.settings import TrainSettings
 from jobs.validation import held_out
 from pipelines.checkpoints import CheckpointWriter, latest_checkpoint
@@ -35,7 +36,8 @@ from pipelines.notices import take_notices
 from pipelines.patience import patient
 from pipelines.prior import read_prior
 from pipelines.running.refusal import refusals
-from pipelines.storage import fetch_folder, join
+from pipelines.storage import fetch_folder
+from pipelines.trained_on import TrainedOn, begun_from
 
 
 @dataclass(frozen=True)
@@ -44,6 +46,7 @@ class Work:
     index: of the whole data set.
     training_clips, held_out: indices into it.
     latents: what is encoded already, or None; of rank 0, which deals the clips out.
+    trained_before: the clips that the model had seen before this training.
     restored: the course as the newest checkpoint has it.
     meter: memory and arithmetic of the device.
     """
@@ -56,6 +59,7 @@ class Work:
     pipe: HandiPipeline
     trainer: Trainer
     checkpoints: CheckpointWriter
+    trained_before: TrainedOn
     restored: Course
     meter: Meter
     rank: int
@@ -64,6 +68,14 @@ class Work:
     @property
     def device(self) -> torch.device:
         return self.pipe.device
+
+    def validates(self, done: int) -> bool:
+        """Whether a validation follows after so many steps."""
+        epoch_steps = self.settings.plan(len(self.training_clips)).steps
+        every = self.settings.validation.every_epochs
+        return bool(self.held_out) and validation_due(
+            done, epoch_steps, self.settings.epochs, every
+        )
 
     def save(self, course: Course, at_once: bool = False) -> None:
         """Begin to write a checkpoint; the training goes on meanwhile.
@@ -87,10 +99,6 @@ class Work:
                     self.checkpoints.wait()
 
 
-def checkpoints_folder(settings: TrainSettings) -> str:
-    return join(settings.output, "checkpoints")
-
-
 def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
     """Open data and model, and go back to where the newest checkpoint is."""
     context = train.get_context()
@@ -103,7 +111,7 @@ def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
     training_clips, held = held_out(index.clip_ids, index.splits, settings.validation.held_out)
     pipe = patient(open_pipeline)(settings.model, settings.checkpoint, settings.resolution)
     pipe.set_progress_bar_config(disable=True)
-    pipe.register_to_config(fps=index.fps(training_clips))
+    pipe.register_to_config(fps=index.fps(training_clips), uses_mask=settings.uses_mask)
     pipe.unet.set_prior(torch.from_numpy(patient(read_prior)(settings.data)))
     choose_trainable(pipe.unet, settings.trains, settings.lora_rank)
     latents = _cached(pipe, index, reporter) if context.get_world_rank() == 0 else None
@@ -143,6 +151,7 @@ def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
         pipe=pipe,
         trainer=trainer,
         checkpoints=CheckpointWriter(checkpoints_folder(settings), settings.keep_last),
+        trained_before=patient(begun_from)(settings.model),
         restored=restored,
         meter=Meter(device, DTYPES[settings.dtype]),
         rank=context.get_world_rank(),

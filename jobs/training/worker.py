@@ -17,11 +17,11 @@ from ray.exceptions import RayError
 from ray.train.collective import broadcast_from_rank_zero
 from ray.util.queue import Queue
 
-from handi_model.config import STAGES, Stage
+from handi_model.config import Stage
 from handi_model.epochs import EpochPlan
 from handi_model.trainer import pass_seed, weighted_means
 from handi_model.training import StepResult, generated_share, stage_of_epoch
-from jobs.training.course import Course
+from jobs.training.course import Course, checkpoint_due
 from jobs.training.finish import save_model, write_result
 from jobs.training.records import Pace, Progress, Reporter, Saved, Stopped
 from jobs.training.settings import TrainSettings
@@ -65,25 +65,36 @@ def _train(settings: TrainSettings, reporter: Reporter, asked: ObjectRef | None)
     course = work.restored
     plan = settings.plan(len(work.training_clips))
     total = settings.epochs * plan.steps
-    for epoch in range(course.done // plan.steps, settings.epochs):
+    while True:
+        # Before the next epoch rather than after the last: whoever goes on from a checkpoint that
+        # was written in between validates too.
+        if work.validates(course.done) and course.validated < course.done:
+            _validate(work, course, plan, reporter)
+        if course.done >= total:
+            break
+        epoch = course.done // plan.steps
         stage = stage_of_epoch(epoch, settings.cycle)
         if not _train_epoch(work, course, plan, epoch, stage, total, reporter, asked):
             reporter.tell(Stopped(_no_gradient(settings, course)))
             return
-        last = epoch + 1 == settings.epochs
-        if work.held_out and (last or (epoch + 1) % settings.validation.every_epochs == 0):
-            course.validation = validate_together(work, epoch, reporter)
-            course.score = sum(course.validation[f"validation/{s}_noise"] for s in STAGES)
-            reporter.tell(Progress(course.done, epoch, stage, course.validation))
-            work.save(course)
-        elif last:
-            work.save(course)
     if rank == 0:
         with refusals():
             work.checkpoints.wait()
             save_model(work)
             write_result(work, course)
     dist.barrier()
+
+
+def _validate(work: Work, course: Course, plan: EpochPlan, reporter: Reporter) -> None:
+    """Validate after an epoch's last step, and save the result."""
+    epoch = course.done // plan.steps - 1
+    course.validation = validate_together(work, epoch, reporter)
+    stages = work.trainer.networks.stages
+    course.score = sum(course.validation[f"validation/{s}_noise"] for s in stages)
+    course.validated = course.done
+    stage = stage_of_epoch(epoch, work.settings.cycle)
+    reporter.tell(Progress(course.done, epoch, stage, course.validation))
+    work.save(course)
 
 
 def _train_epoch(
@@ -145,7 +156,8 @@ def _train_epoch(
             work.save(course, at_once=True)
             reporter.tell(Saved(course.done))
             _wait_for_the_end()
-        if course.done % settings.checkpoint_every == 0 and step + 1 < plan.steps:
+        validates = work.validates(course.done)
+        if checkpoint_due(course.done, total, settings.checkpoint_every, validates):
             work.save(course)
     # To the end of the stream, so that Ray Data is done with it.
     for _ in mine:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from handi_model.metrics.intervals import CONFIDENCE
 from jobs.experiment import Experiment
 from jobs.fit_report import as_json
+from jobs.tracking import run_name
 from jobs.training.finish import model_url
 from jobs.training.settings import TrainSettings
 from jobs.tuning.standing import Difference, Moments, Repeated, Trial
@@ -113,16 +114,17 @@ def end_run(training: TrainSettings, trial: Trial, score: float, parent_run: str
 
     A trial that was cut off could not do so: Ray Tune has ended its process.
     """
+    settings = trial_settings(training, trial.plan, trial.name)
     tags: dict[str, str] = {"handi.outcome": trial.outcome}
     if trial.outcome == "cut off":
         tags["handi.cut_off"] = f"after {trial.epochs} of {training.epochs} epochs"
     if trial.outcome == "finished":
-        tags["handi.model"] = model_url(trial_settings(training, trial.plan, trial.name))
+        tags["handi.model"] = model_url(settings)
     if trial.why:
         tags["handi.failure"] = trial.why
     run = Experiment.start(
         training.experiment,
-        trial.name,
+        run_name(settings.output),
         {},
         tags,
         run_id=trial.run_id,

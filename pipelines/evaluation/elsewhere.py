@@ -60,7 +60,7 @@ def find_elsewhere(folder: str, clip_ids: list[str]) -> dict[str, str]:
     return found
 
 
-def read_elsewhere(url: str, num_frames: int, size: int, fit: FitMode = "crop") -> Made:
+def read_elsewhere(url: str, num_frames: int, size: int, fit: FitMode) -> Made:
     """Read such a clip as `num_frames` frames of `size` x `size` pixels.
 
     More frames are thinned out evenly over time, and fewer are repeated.

@@ -84,11 +84,7 @@ def figures(
 
 
 def _hands(made: SeenHands, real: SeenHands) -> dict[str, float]:
-    error = vars(hand_error(made.joints, made.visible, real.joints, real.visible))
-    if not real.detected.any():
-        # Nothing to be wrong about is no merit.
-        error = {**error, "hs_err": math.nan}
-    return error
+    return vars(hand_error(made.joints, made.visible, real.joints, real.visible))
 
 
 def write_scores(folder: str, clip_id: str, scores: Scores) -> None:

@@ -12,10 +12,17 @@ from fsspec.core import url_to_fs
 from pipelines.evaluation.clips import EvaluationSet
 from pipelines.evaluation.elsewhere import find_elsewhere
 from pipelines.evaluation.made_files import SUFFIX, made_url
-from pipelines.evaluation.settings import GENERATIVE, EvaluateSettings, Kind, MethodSettings
+from pipelines.evaluation.settings import (
+    GENERATIVE,
+    OF_REAL_CLIPS,
+    EvaluateSettings,
+    Kind,
+    MethodSettings,
+)
 from pipelines.records import one_line
 from pipelines.saved_model import read_saved_model
 from pipelines.storage import absolute, find, folder_state, join
+from pipelines.trained_on import read_trained_on
 
 ON_OUR_PIPELINE = ("handi", "animate-anything")
 
@@ -46,17 +53,23 @@ class Planned:
             so that what lies there may be taken as it is.
         made: URL of the folder of the clips that it generates; empty for the others.
         elsewhere: clip id -> URL of a clip that was made elsewhere.
+        trained_on: how many of the clips its model was trained on; None where that is not known.
     """
 
     method: MethodSettings
     key: str
     made: str
     elsewhere: dict[str, str]
+    trained_on: int | None = None
+
+    def source(self, clip_id: str) -> str:
+        """URL of its clip, there or not; empty where it has none, as what is made of real clips."""
+        return made_url(self.made, clip_id) if self.made else self.elsewhere.get(clip_id, "")
 
     def done(self, clips: EvaluationSet) -> list[str]:
         """URLs of the clips that it has generated."""
         there = finished(self.made) if self.made else set()
-        return [made_url(self.made, one) for one in clips.index.clip_ids if one in there]
+        return [self.source(one) for one in clips.index.clip_ids if one in there]
 
     def to_make(self, clips: EvaluationSet) -> list[int]:
         """Numbers of the clips that are to be generated still."""
@@ -75,10 +88,8 @@ class Planned:
         there, scored = finished(self.made) if self.made else set(), finished(folder)
         found = {}
         for i, clip_id in enumerate(clips.index.clip_ids):
-            source = self.elsewhere.get(clip_id, "")
-            if self.made and clip_id in there:
-                source = made_url(self.made, clip_id)
-            of_real = not self.made and self.method.kind != "folder"
+            source = "" if self.made and clip_id not in there else self.source(clip_id)
+            of_real = self.method.kind in OF_REAL_CLIPS
             if clip_id not in scored and (source or of_real):
                 found[i] = ToScore(self.method.name, self.method.kind, folder, source)
         return found
@@ -91,6 +102,9 @@ def plan(settings: EvaluateSettings, clips: EvaluationSet) -> list[Planned]:
         ValueError: over what cannot be used, in one line.
     """
     rows = settings.rows()
+    if settings.model and not read_saved_model(settings.model).uses_mask:
+        # Without its mask it is the same once more.
+        rows = [one for one in rows if one in settings.methods or one.area == "predicted"]
     if len(clips) < 2:
         rows = [one for one in rows if one.kind != "swapped"]  # there is no other clip
     return [_planned(one, settings, clips) for one in rows]
@@ -116,7 +130,7 @@ def _planned(method: MethodSettings, settings: EvaluateSettings, clips: Evaluati
     if method.kind in GENERATIVE:
         assert method.model is not None
         adapter = method.motion_adapter and _published(method.motion_adapter)
-        found = {"model": _checked(method, clips), "motion_adapter": adapter}
+        found = {**_checked(method, clips), "motion_adapter": adapter}
         method = method.model_copy(update=found)
         decides |= {"model": _identity(method.model or ""), "options": method.options()}
         decides |= {"motion_adapter": adapter and _identity(adapter)}
@@ -133,14 +147,24 @@ def _planned(method: MethodSettings, settings: EvaluateSettings, clips: Evaluati
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:8]
     key = f"{method.slug}-{digest}"
     made = join(settings.output, "generated", key) if method.kind in GENERATIVE else ""
-    return Planned(method, key, made, elsewhere)
+    return Planned(method, key, made, elsewhere, _trained_on(method, clips))
 
 
-def _checked(method: MethodSettings, clips: EvaluationSet) -> str:
-    """The absolute URL of a method's model."""
+def _trained_on(method: MethodSettings, clips: EvaluationSet) -> int | None:
+    """How many of the clips a method's model was trained on; None where that is not known."""
+    record = read_trained_on(method.model or "") if method.kind in ON_OUR_PIPELINE else None
+    if record is None:
+        return None
+    index = clips.index
+    count = record.count(index.contents, index.clip_ids, index.narrations)
+    return count if record.complete or count else None
+
+
+def _checked(method: MethodSettings, clips: EvaluationSet) -> dict[str, str]:
+    """What a method's model says of its keys: its absolute URL, and whether it has a mask."""
     assert method.model is not None
     if method.kind not in ON_OUR_PIPELINE:
-        return _published(method.model)
+        return {"model": _published(method.model)}
     saved = read_saved_model(method.model)
     for side in (clips.index.height, clips.index.width):
         if side % saved.pixel_multiple:
@@ -148,7 +172,9 @@ def _checked(method: MethodSettings, clips: EvaluationSet) -> str:
                 f"model: {method.model} makes frames whose sides are multiples of "
                 f"{saved.pixel_multiple} pixels, and those of {clips.index.data} have {side}"
             )
-    return saved.url
+    if method.kind == "handi" and method.area == "predicted" and not saved.uses_mask:
+        return {"model": saved.url, "area": "frame", "without": method.without or "mask"}
+    return {"model": saved.url}
 
 
 def _published(model: str) -> str:

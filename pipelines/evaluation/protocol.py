@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-PROTOCOL = "2"
+PROTOCOL = "3"
 """Version of protocol.md: figures of one version compare."""
 
 

@@ -20,10 +20,9 @@ from handi_model.damage import DamagedFile
 from handi_model.seeds import clip_seed
 from pipelines.clip_rows import reference
 from pipelines.evaluation.clips import EvaluationSet, RealClip, real_clip
-from pipelines.evaluation.elsewhere import read_elsewhere
 from pipelines.evaluation.figures import Scores, Texts, figures, write_scores
 from pipelines.evaluation.floors import shuffled, still
-from pipelines.evaluation.made_files import read_made
+from pipelines.evaluation.method_clip import read_method_clip
 from pipelines.evaluation.networks import Origins, one_thread, open_networks
 from pipelines.evaluation.plan import ToScore
 from pipelines.evaluation.seen_hands import hand_tracker
@@ -104,11 +103,8 @@ class Scorer:
         return partial(view, mask=real.mask, tracker=self.tracker, backbones=backbones)
 
     def _made(self, one: ToScore, real: RealClip, other: dict[str, Any]) -> Made:
-        if one.kind == "folder":
-            length, side = real.frames.shape[:2]
-            return read_elsewhere(one.source, length, side, self.fit)
         if one.source:
-            return read_made(one.source)
+            return read_method_clip(one.kind, one.source, real, self.fit)
         frames = {
             "real": lambda: real.frames,
             "still": lambda: still(real.frames),

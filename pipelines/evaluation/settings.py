@@ -61,6 +61,11 @@ class MethodSettings(Sampling):
         description="Of kind 'handi': the motion area of stage 1, the true mask, or the whole "
         "frame (no mask).",
     )
+    without: Literal["mask", "hand loss"] | None = Field(
+        None,
+        description="Of kinds 'handi' and 'folder': the part of the method that this run is "
+        "without; the first whole one of kind 'handi' is compared with it.",
+    )
     height: int | None = Field(None, ge=8, description="Of diffusers' pipelines, pixels.")
     width: int | None = Field(None, ge=8, description="Of diffusers' pipelines, pixels.")
     num_frames: int | None = Field(None, ge=2, description="Of diffusers' pipelines.")
@@ -83,10 +88,10 @@ class MethodSettings(Sampling):
     def _keys(self) -> set[str]:
         """The keys that this kind heeds, beside its name."""
         if self.kind not in GENERATIVE:
-            return {"clips"} if self.kind == "folder" else set()
+            return {"clips", "without"} if self.kind == "folder" else set()
         sizes = {"height", "width", "num_frames"}
         own: dict[str, set[str]] = {
-            "handi": {"mask_steps", "area"},
+            "handi": {"mask_steps", "area", "without"},
             "animate-anything": set(),
             "pia": {*sizes, "motion_adapter"},
         }
@@ -99,7 +104,7 @@ class MethodSettings(Sampling):
 
     def options(self) -> dict[str, object]:
         """What goes to the adapter beside the model; what is not given is left out."""
-        names = self._keys() - {"model"}
+        names = self._keys() - {"model", "without"}
         return self.model_dump(include=names, exclude_none=True)
 
 
@@ -172,7 +177,7 @@ class EvaluateSettings(Sampling):
     workers: int | None = Field(
         None, ge=1, description="Processes; one a GPU, or a CPU without any, by default."
     )
-    shown: int = Field(24, ge=0, description="Clips on the page, those with the worst HS-Err.")
+    shown: int = Field(24, ge=0, description="Clips on the page, those with the worst hands.")
     fps: float | None = Field(
         None, gt=0, le=120, description="Frames a second of the videos; the data set's by default."
     )
@@ -201,8 +206,12 @@ class EvaluateSettings(Sampling):
             calls = self.model_dump(include=set(Sampling.model_fields))
             ours = MethodSettings(name="ours", kind="handi", model=self.model, **calls)
             rows.append(ours)
-            for name, area in (("ours, no mask", "frame"), ("ours, true masks", "true")):
-                rows.append(ours.model_copy(update={"name": name, "area": area}))
+            rows.append(
+                ours.model_copy(
+                    update={"name": "ours, no mask", "area": "frame", "without": "mask"}
+                )
+            )
+            rows.append(ours.model_copy(update={"name": "ours, true masks", "area": "true"}))
         if self.clips:
             rows.append(MethodSettings(name="clips", kind="folder", clips=self.clips))
         rows += self.methods

@@ -83,7 +83,7 @@ def _estimate(
     if not clips or any(column.key not in scored[clip].figures for clip in clips):
         return None
     values = np.array([scored[clip].figures[column.key] for clip in clips], np.float64)
-    return mean_interval(values * column.scale, draws.means, draws.seed)
+    return mean_interval(values, draws.means, draws.seed)
 
 
 @dataclass(frozen=True)
@@ -140,15 +140,17 @@ def efficiency(urls: list[str]) -> Efficiency:
 
 
 def ranked(scored: dict[str, Scores], count: int) -> list[str]:
-    """The clips with the worst HS-Err, the worst first; those without one come last.
+    """The clips with the worst hands, the worst first.
 
-    Of clips that have the same, as those have that show no hand where there is one, the one with
-    the lower recall comes first.
+    Those come first that show none of the real hands, then the ones with the highest HS-Err, and
+    of these that with the lower recall; clips without real hands come last.
     """
 
-    def badness(clip_id: str) -> tuple[bool, float, float, str]:
+    def badness(clip_id: str) -> tuple[bool, bool, float, float, str]:
         error, recall = (scored[clip_id].figures[key] for key in ("hs_err", "recall"))
-        none = math.isnan(error)
-        return none, 0.0 if none else -error, 0.0 if none else recall, clip_id
+        if math.isnan(recall):
+            return True, False, 0.0, 0.0, clip_id
+        lost = math.isnan(error)
+        return False, not lost, 0.0 if lost else -error, recall, clip_id
 
     return sorted(scored, key=badness)[:count]

@@ -11,12 +11,15 @@ import warnings
 
 import ray
 from ray.data import DataContext
+from ray.exceptions import AuthenticationError
 
 from pipelines.records import one_line
+from pipelines.running import cluster_token
 from pipelines.running.job_error import JobError
 
 CONNECT_S = 10.0
 """For the head of a cluster to answer."""
+NOT_HERE = "Ray did not start on this machine"
 OOM_RETRIES = "2"
 """Times that Ray starts a task again that it killed for memory; its own default has no bound."""
 
@@ -49,10 +52,10 @@ def join_cluster(log_to_driver: bool = False) -> None:
 
 
 def _check_address(address: str) -> None:
-    """See that somebody listens at a cluster's address: Ray would try for minutes, unheard.
+    """See that a cluster's address answers, to this token: Ray would try for minutes, unheard.
 
     Raises:
-        JobError: if nobody does.
+        JobError: if it does not.
     """
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not (host and port.isdigit()):
@@ -61,17 +64,28 @@ def _check_address(address: str) -> None:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_S).close()
     except OSError as error:
         raise JobError(_explain(error)) from error
+    if why := cluster_token.refused(address, CONNECT_S):
+        raise JobError(f"RAY_ADDRESS: the cluster at {address} cannot be joined: {why}")
 
 
 def _explain(error: Exception) -> str:
     address = os.environ.get("RAY_ADDRESS")
+    if isinstance(error, AuthenticationError):
+        where = f"RAY_ADDRESS: the cluster at {address} cannot be joined" if address else NOT_HERE
+        return f"{where}: {cluster_token.explained(error)}"
+    if isinstance(error, OSError) and error.filename and cluster_token.lies_at(error.filename):
+        # Ray makes a token for a cluster of this process's own.
+        return (
+            f"{NOT_HERE}: {error}; set HOME to a folder that can be written, RAY_AUTH_TOKEN to a "
+            "token of your own, or RAY_AUTH_MODE=disabled"
+        )
     if address:
         return (
             f"RAY_ADDRESS: the cluster at {address} cannot be joined: {one_line(error)}; start it, "
             "or unset the variable to run on this machine"
         )
     return (
-        f"Ray did not start on this machine: {one_line(error)}; it waits for its own processes, "
+        f"{NOT_HERE}: {one_line(error)}; it waits for its own processes, "
         "which a machine under heavy load starts too late: try again when it is less busy, or "
         "start Ray beforehand (`ray start --head`) and set RAY_ADDRESS=auto"
     )

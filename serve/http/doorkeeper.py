@@ -8,11 +8,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.http.errors import error_answer
 from serve.http.keys import owner_of
+from serve.http.origins import foreign
 from serve.http.services import Services
 
 
 class Doorkeeper:
-    """Refuses unknown keys, new work while the service drains, and bodies announced too large.
+    """Refuses other sites' pages, unknown keys, new work while the service drains, large bodies.
 
     Starlette counts the bodies that are not announced.
     """
@@ -28,6 +29,10 @@ class Doorkeeper:
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
+        if not self.services.keys:  # which no page of another site can send
+            why = foreign(scope["method"], headers, self.services.settings.hosts)
+            if why:
+                return error_answer(403, why)
         if scope["path"].startswith("/v1/"):
             scheme, _, key = headers.get("Authorization", "").partition(" ")
             owner = owner_of(key if scheme.lower() == "bearer" else None, self.services.keys)

@@ -11,12 +11,11 @@ from ray.exceptions import RayError, RayTaskError
 from ray.serve.exceptions import RayServeException
 from ray.serve.handle import DeploymentHandle
 
-from pipelines.records import one_line
 from pipelines.saved_model import SavedModel
-from serve.figures import scrape
+from serve.figures import Scrape
 from serve.files import JobFiles
 from serve.http.api import build_api
-from serve.http.errors import SOON_S, ApiError
+from serve.http.errors import SOON_S, ApiError, log_incident
 from serve.http.limits import Limits
 from serve.http.services import Services
 from serve.orders import MaskOrder
@@ -32,24 +31,29 @@ class Gateway:
         model: SavedModel,
         keys: list[str],
         generator: DeploymentHandle,
-        dispatcher: DeploymentHandle,
+        sweeper: DeploymentHandle,
     ) -> None:
+        def wake() -> None:
+            # One replica hears of it, perhaps a busy one: the idle ones look by themselves.
+            for handle in (generator, sweeper):
+                handle.wake.remote()
+
         async def predict_mask(order: MaskOrder) -> bytes:
             return await _answered(generator.mask.remote(order), "the motion area")
 
-        async def detect_hands(job_id: str) -> bytes:
-            return await _answered(generator.keypoints.remote(job_id), "the keypoints")
+        async def detect_hands(result: str) -> bytes:
+            return await _answered(generator.keypoints.remote(result), "the keypoints")
 
         self.services = Services(
             settings=settings,
             limits=Limits(settings, model, int(time.time())),
-            store=JobStore(settings.store),
+            store=JobStore(settings.store, settings.store_password_file),
             files=JobFiles(settings.results),
             keys=keys,
-            wake=lambda: dispatcher.wake.remote(),
+            wake=wake,
             predict_mask=predict_mask,
             detect_hands=detect_hands,
-            scrape=scrape,
+            scrape=Scrape(),
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
@@ -61,11 +65,13 @@ class Gateway:
 
 
 async def _answered(response: Any, what: str) -> bytes:
-    """What the model gives, or 503 with the reason that it does not."""
+    """What the model gives, or 503; the reason that it does not is for the log."""
     try:
         data: bytes = await response
         return data
     except RayTaskError as error:
-        raise ApiError(503, f"{what}: {one_line(error.cause or error)}", None, SOON_S) from None
+        incident = log_incident(error.cause or error, what)
+        message = f"{what} could not be made; the service's log tells why under {incident}"
+        raise ApiError(503, message, None, SOON_S, "server_error", incident) from None
     except (RayError, RayServeException):
         raise ApiError(503, f"{what}: the replica died; try again", None, SOON_S) from None

@@ -5,27 +5,46 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
+import re
+from collections.abc import Sequence
+
+from serve.secret_files import read_secret
 
 VARIABLE = "HANDI_API_KEYS"
 
 
-def fingerprints() -> list[str]:
-    """Of the keys in the environment, comma-separated; none leaves the service open to all.
+def fingerprints(file: str | None = None, listed: Sequence[str] = ()) -> list[str]:
+    """Of all keys that are known here; none leaves the service open to all.
 
     Only fingerprints travel through the cluster and into the store.
 
+    Args:
+        file: with keys, one a line or separated by commas.
+        listed: fingerprints themselves.
+
+    The variable `HANDI_API_KEYS` adds its keys, separated by commas.
+
     Raises:
-        ValueError: if the variable is set but holds no key, which would open the service unseen.
+        ValueError: if the file cannot be read, or if file or variable is given but holds no key,
+            which would open the service unseen.
     """
-    if VARIABLE not in os.environ:
-        return []
-    keys = [key.strip() for key in os.environ[VARIABLE].split(",") if key.strip()]
+    known = list(listed)
+    if file:
+        known += _of_keys("api_keys_file", read_secret("api_keys_file", file))
+    if VARIABLE in os.environ:
+        known += _of_keys(VARIABLE, os.environ[VARIABLE])
+    return known
+
+
+def _of_keys(name: str, text: str) -> list[str]:
+    keys = [key.strip() for key in re.split(r"[,\n]", text) if key.strip()]
     if not keys:
-        raise ValueError(f"{VARIABLE}: set, but without a key; give keys, or unset it")
+        raise ValueError(f"{name}: set, but without a key; give keys, or unset it")
     return [fingerprint(key) for key in keys]
 
 
 def fingerprint(key: str) -> str:
+    """SHA-256, as `printf %s KEY | sha256sum` gives it."""
     return hashlib.sha256(key.encode()).hexdigest()
 
 

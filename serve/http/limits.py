@@ -51,42 +51,70 @@ class Limits:
         )
 
     def prompt(self, text: str) -> str:
-        text = " ".join(text.split())
+        text = self.text("prompt", text)
         if not text:
             raise ValueError("prompt: empty; say what the hands should do")
+        return text
+
+    def text(self, name: str, text: str) -> str:
+        """One line of an instruction; it may be empty.
+
+        Args:
+            name: of the field, for the message.
+        """
+        text = " ".join(text.split())
         if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-            raise ValueError("prompt: it holds control characters; send plain text")
+            raise ValueError(f"{name}: it holds control characters; send plain text")
         if len(text) > self.settings.max_prompt_characters:
             most = self.settings.max_prompt_characters
-            raise ValueError(f"prompt: {len(text)} characters, and {most} are the most; shorten it")
+            raise ValueError(f"{name}: {len(text)} characters, and {most} are the most; shorten it")
         if self._tokenizer:
             tokens = len(self._tokenizer.encode(text).ids)
             if tokens > self.model.longest_prompt:
                 raise ValueError(
-                    f"prompt: {tokens} tokens, and the model reads {self.model.longest_prompt}; "
+                    f"{name}: {tokens} tokens, and the model reads {self.model.longest_prompt}; "
                     "shorten it"
                 )
         return text
 
-    def size(self, size: str | None) -> tuple[int, int]:
-        """Height and width, pixels."""
-        width, height = (int(side) for side in (size or self.described.size).split("x"))
+    def size(
+        self, size: str | None, width: int | None = None, height: int | None = None
+    ) -> tuple[int, int]:
+        """Height and width, pixels, from `size` or its two numbers."""
+        if (width is None) != (height is None):
+            sent, other = ("width", "height") if height is None else ("height", "width")
+            raise ValueError(f"{sent}: sent without {other}; send both, or size")
+        if width is not None and size not in (None, f"{width}x{height}"):
+            raise ValueError(f"width: {width}x{height} is not the size {size}; send one of them")
+        named = "size: " if width is None else ""
+        size = size or (self.described.size if width is None else f"{width}x{height}")
+        columns, rows = (int(side) for side in size.split("x"))
         try:
-            check_size(height, width, self.model.pixel_multiple)
+            check_size(rows, columns, self.model.pixel_multiple)
         except ValueError as error:
-            raise ValueError(f"size: {error}") from None
-        if height * width > self.described.max_pixels:
+            raise ValueError(f"{named}{error}") from None
+        if rows * columns > self.described.max_pixels:
             most = self.described.max_pixels
             raise ValueError(f"size: {size} has more than {most} pixels, which are the most")
-        return height, width
+        return rows, columns
 
-    def num_frames(self, seconds: float | None) -> int:
+    def num_frames(
+        self, seconds: float | None, num_frames: int | None = None, fps: float | None = None
+    ) -> int:
+        """Frames, from their number or from seconds at the rate at which they are played."""
+        most, fps = self.described.max_frames, fps or self.fps
+        if num_frames is not None:
+            check_count("num_frames", num_frames, 2, most, "frames")
         if seconds is None:
-            return self.model.num_frames
-        most, fps = self.described.max_frames, self.fps
+            return num_frames or self.model.num_frames
         frames = round(seconds * fps)
         if not 2 <= frames <= most:
             raise ValueError(f"seconds: {seconds:g} is outside of {2 / fps:g} to {most / fps:g}")
+        if num_frames not in (None, frames):
+            raise ValueError(
+                f"num_frames: {num_frames} at {fps:g} a second are not {seconds:g} seconds; "
+                "send one of them"
+            )
         return frames
 
     def steps(self, name: str, asked: int | None, default: int) -> int:

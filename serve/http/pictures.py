@@ -9,10 +9,10 @@ from PIL import Image, UnidentifiedImageError
 
 from handi_model.pictures import read_area, read_scene, upright
 from pipelines.clip_files import eight_bit, encode_png
-from pipelines.records import one_line
 
 FORMATS = ("JPEG", "PNG", "WEBP")
 """Few decoders are reachable from outside."""
+BROKEN = "the picture is broken, or was cut short; save it again"
 
 
 def open_picture(name: str, data: bytes, most_pixels: int) -> Image.Image:
@@ -39,8 +39,8 @@ def open_picture(name: str, data: bytes, most_pixels: int) -> Image.Image:
         raise refusal("not a picture; send a JPEG, PNG or WebP") from None
     except Image.DecompressionBombError:
         raise refusal(f"more than {most_pixels} pixels; send a smaller one") from None
-    except Exception as error:  # each decoder has its own
-        raise refusal(f"the picture is broken: {one_line(error)}") from None
+    except Exception:  # each decoder has its own
+        raise refusal(BROKEN) from None
     if width * height > most_pixels:
         raise refusal(f"{width}x{height} pixels are more than {most_pixels}; send a smaller one")
     # A JPEG's further frames are a camera's previews of the first.
@@ -48,13 +48,24 @@ def open_picture(name: str, data: bytes, most_pixels: int) -> Image.Image:
         raise refusal("the picture is animated; send a single frame")
     try:
         picture.load()
-    except Exception as error:
-        raise refusal(f"the picture is broken: {one_line(error)}") from None
+    except MemoryError:
+        raise
+    except Exception:
+        raise refusal(BROKEN) from None
     if picture.mode.startswith("I"):
         # Pillow clips sixteen bits to eight where one would expect it to scale them.
         wide = np.asarray(upright(picture)).clip(0, 65535)
         return Image.fromarray((wide // 257).astype(np.uint8))
     return upright(picture)
+
+
+def pixels_of(data: bytes) -> int:
+    """How many the header promises; none where `open_picture` refuses it."""
+    try:
+        width, height = Image.open(io.BytesIO(data), formats=FORMATS).size
+    except Exception:  # each decoder has its own
+        return 0
+    return width * height
 
 
 def reduced(picture: Image.Image, height: int, width: int) -> Image.Image:

@@ -1,64 +1,17 @@
-"""What the API answers with, and the forms that it takes."""
+"""What the API answers with."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import Form, UploadFile
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from serve.records import Status, VideoJob
 
-MULTIPART = Form(media_type="multipart/form-data")
-SIZE = Field(
-    None, pattern=r"^[0-9]{1,5}x[0-9]{1,5}$", description="Width x height, pixels, such as 256x256."
-)
-PICTURE = "JPEG, PNG or WebP; scaled down, and its middle cut to the clip's size"
-
-
-def _blank_is_absent(value: object) -> object:
-    """Browsers and clients send an unfilled field as an empty text."""
-    return None if value == "" else value
-
-
-Blank = BeforeValidator(_blank_is_absent)
-
-
-class MaskForm(BaseModel):
-    """What both stages need."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    prompt: str = Field(description="What the hands should do, such as 'open the drawer'.")
-    input_reference: UploadFile | str = Field(
-        description=f"The scene: {PICTURE}. Or its URL, where the service allows the host."
-    )
-    model: Annotated[str | None, Blank] = Field(None, description="Its id in /v1/models.")
-    size: Annotated[str | None, Blank] = SIZE
-    seed: Annotated[int | None, Blank] = Field(
-        None, ge=0, lt=2**63, description="Of the noise; drawn by default."
-    )
-    guidance_scale: Annotated[float | None, Blank] = Field(
-        None, ge=1, le=100, description="Classifier-free guidance, from 1 (none)."
-    )
-    seconds: Annotated[float | None, Blank] = Field(None, gt=0, le=3600, description="Of the clip.")
-    mask_steps: Annotated[int | None, Blank] = Field(
-        None, ge=1, description="Denoising steps of the motion area."
-    )
-
-
-class VideoForm(MaskForm):
-    """What a clip needs."""
-
-    num_inference_steps: Annotated[int | None, Blank] = Field(
-        None, ge=1, description="Denoising steps of the clip."
-    )
-    mask: Annotated[UploadFile | None, Blank] = Field(
-        None, description="The motion area, white inside, drawn over the scene: skips stage 1."
-    )
-
 
 class VideoError(BaseModel):
+    """Why a job failed; what only its service's owner should know stands in the log by its id."""
+
     code: str
     message: str
 
@@ -75,9 +28,12 @@ class Video(BaseModel):
     completed_at: int | None
     expires_at: int | None = Field(description="When the clip is removed, Unix seconds.")
     size: str
-    seconds: str
+    seconds: str = Field(description="A whole number, as clients expect; `duration_s` is exact.")
+    duration_s: float
     prompt: str
+    negative_prompt: str | None
     num_frames: int
+    fps: float
     seed: int
     guidance_scale: float
     num_inference_steps: int
@@ -152,9 +108,12 @@ def video_of(job: VideoJob) -> Video:
         completed_at=None if job.completed_at is None else int(job.completed_at),
         expires_at=None if job.expires_at is None else int(job.expires_at),
         size=f"{job.width}x{job.height}",
-        seconds=f"{job.seconds:g}",
+        seconds=str(max(1, round(job.seconds))),
+        duration_s=job.seconds,
         prompt=job.prompt,
+        negative_prompt=job.negative_prompt,
         num_frames=job.num_frames,
+        fps=job.fps,
         seed=job.seed,
         guidance_scale=job.guidance_scale,
         num_inference_steps=job.num_inference_steps,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from fastapi import Request
 
 from serve.files import JobFiles
+from serve.http.decoding import Decoder
 from serve.http.errors import ApiError
 from serve.http.limits import Limits
 from serve.orders import MaskOrder
@@ -39,14 +39,14 @@ class Seats:
 class Services:
     """Attributes:
     keys: fingerprints of the API keys; none where the service is open to all.
-    wake: tells the dispatcher of a new job.
+    wake: tells the others that jobs came or went.
     predict_mask: the motion area as a PNG.
-    detect_hands: the joints in a finished clip, as JSON.
+    detect_hands: the joints in a finished clip, by its folder, as JSON.
     scrape: the service's figures in Prometheus' text format.
     accepting: False while the service drains: what was accepted is finished, nothing is taken.
     model_seats: for requests of this process that wait for the model.
     clip_seats: for requests of this process that wait for their clip.
-    decoder: one thread for strangers' pictures, which may be large: one at a time.
+    decoder: opens strangers' pictures.
     """
 
     settings: ServeSettings
@@ -59,7 +59,7 @@ class Services:
     detect_hands: Callable[[str], Awaitable[bytes]]
     scrape: Callable[[], Awaitable[bytes]]
     accepting: bool = True
-    decoder: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "decoder"))
+    decoder: Decoder = field(default_factory=Decoder)
 
     def __post_init__(self) -> None:
         self.model_seats = Seats(self.settings.max_masks)

@@ -33,6 +33,18 @@ class Alike(Protocol):
 One = TypeVar("One", bound=Alike)
 
 
+class ClipError(Exception):
+    """Why there is no clip, in words for whoever asked for it; what else is raised is not.
+
+    Args:
+        code: for programs.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class Abandoned(Exception):
     """Nobody wants the batch any more."""
 
@@ -52,6 +64,13 @@ class Clip:
 
     frames: NDArray[np.uint8]
     area: NDArray[np.uint8]
+
+
+def reason(job: VideoJob, error: Exception) -> tuple[str, str]:
+    """Code and message of a failed job; what was raised is for the log, where its id stands."""
+    if isinstance(error, ClipError):
+        return error.code, str(error)
+    return "server_error", f"the clip could not be made; the service's log tells why at {job.id}"
 
 
 def grouped(items: Iterable[One]) -> list[list[One]]:
@@ -81,6 +100,7 @@ def render(pipe: HandiPipeline, items: Sequence[Item], on_step: OnStep) -> list[
         out = pipe(
             image=[_picture(item.scene) for item in items],
             prompt=[item.job.prompt for item in items],
+            negative_prompt=job.negative_prompt or "",
             num_frames=job.num_frames,
             height=job.height,
             width=job.width,
@@ -94,7 +114,7 @@ def render(pipe: HandiPipeline, items: Sequence[Item], on_step: OnStep) -> list[
         return [
             Clip(eight_bit(frames), eight_bit(area))
             if np.isfinite(frames).all()
-            else ArithmeticError("the model gave no finite picture")
+            else ClipError("not_finite", "the model gave no finite picture; take another seed")
             for frames, area in zip(out.frames, out.masks, strict=True)
         ]
 
@@ -110,6 +130,7 @@ def predict_areas(
         out = pipe(
             image=[_picture(order.scene) for order in orders],
             prompt=[order.prompt for order in orders],
+            negative_prompt=orders[0].negative_prompt,
             num_frames=orders[0].num_frames,
             height=orders[0].height,
             width=orders[0].width,

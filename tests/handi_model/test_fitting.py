@@ -36,6 +36,16 @@ def test_both_stages_train_in_turn_and_the_prior_is_the_mean_mask(fresh_tiny, tw
         assert not torch.equal(before[name], after[name])
 
 
+def test_a_training_that_breaks_off_leaves_the_network_in_its_mode(fresh_tiny, two_clips, detector):
+    def breaks_off(step, stage, result):
+        assert fresh_tiny.unet.training
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(fresh_tiny, two_clips, detector, LossSettings(alpha=0), QUICK, breaks_off)
+    assert not any(module.training for module in fresh_tiny.unet.modules())
+
+
 def test_a_seed_gives_the_same_training(fresh_tiny, two_clips, detector):
     start = {name: weight.clone() for name, weight in fresh_tiny.unet.state_dict().items()}
     first = run(fresh_tiny, two_clips, detector)
@@ -83,6 +93,7 @@ def test_without_the_mask_stage_2_sees_an_area_that_covers_everything(
 
     fresh_tiny.unet.forward = spy
     settings = QUICK.model_copy(update={"steps": 2, "cycle": ["video"]})
-    run(fresh_tiny, two_clips, detector, settings, whole_frame=True)
+    fresh_tiny.register_to_config(uses_mask=False)
+    run(fresh_tiny, two_clips, detector, settings)
     assert [stage for stage, _ in areas] == ["video", "video"]
     assert all((area == 1).all() for _, area in areas)

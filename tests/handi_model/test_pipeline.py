@@ -1,9 +1,12 @@
+import json
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 from handi_model import HandiPipeline
+from pipelines.saved_model import read_saved_model
 
 STEPS = {"num_frames": 3, "num_inference_steps": 2}
 
@@ -98,6 +101,63 @@ def test_the_predicted_mask_given_back_gives_the_same_clip(awake, scene):
     assert 0 < first.masks.mean() < 1
     again = awake(scene, "open the drawer", generator=seeded(0), mask=first.masks[0], **STEPS)
     assert np.allclose(first.frames[0], again.frames[0], atol=1e-4)
+
+
+@pytest.fixture
+def mask_free(awake, monkeypatch) -> tuple[HandiPipeline, list]:
+    """A model that was trained without the motion mask; and the stage and area of each call."""
+    seen = []
+    forward = awake.unet.forward
+
+    def spy(noisy, timestep, text, image_latent, area, stage):
+        seen.append((stage, area))
+        return forward(noisy, timestep, text, image_latent, area, stage)
+
+    monkeypatch.setattr(awake.unet, "forward", spy)
+    awake.register_to_config(uses_mask=False)
+    return awake, seen
+
+
+def test_a_model_without_the_motion_mask_runs_stage_2_alone_over_the_whole_frame(mask_free, scene):
+    pipe, seen = mask_free
+    steps = []
+    out = pipe(
+        scene,
+        "open the drawer",
+        generator=seeded(0),
+        callback_on_step_end=lambda pipe, step, timestep, state: steps.append(step),
+        **STEPS,
+    )
+    assert (out.masks == 1).all() and steps == [0, 1]
+    assert {stage for stage, _ in seen} == {"video"}
+    assert all((area == 1).all() for _, area in seen)
+    assert (pipe(scene, "open the drawer", output_type="mask").masks == 1).all()
+
+
+def test_a_mask_given_to_a_model_without_one_cuts_the_clip_that_it_makes_anyway(mask_free, scene):
+    pipe, seen = mask_free
+    mask = np.zeros((64, 64), np.float32)
+    mask[10:30, 20:50] = 1
+    whole = pipe(scene, "open the drawer", generator=seeded(0), **STEPS)
+    cut = pipe(scene, "open the drawer", generator=seeded(0), mask=mask, **STEPS)
+    assert all((area == 1).all() for _, area in seen)
+    assert (cut.masks[0] == mask).all()
+    inside = mask == 1
+    assert np.allclose(cut.frames[0][:, inside], whole.frames[0][:, inside], atol=1e-4)
+    assert (cut.frames[0][:, ~inside] == scene[~inside]).all()
+
+
+def test_a_saved_model_knows_that_it_has_no_mask(fresh_tiny, tmp_path):
+    fresh_tiny.register_to_config(uses_mask=False)
+    fresh_tiny.save_pretrained(tmp_path)
+    assert HandiPipeline.from_pretrained(tmp_path).config.uses_mask is False
+    assert read_saved_model(str(tmp_path)).uses_mask is False
+    index = tmp_path / "model_index.json"
+    values = json.loads(index.read_text())
+    del values["uses_mask"]  # as models were saved before
+    index.write_text(json.dumps(values))
+    assert HandiPipeline.from_pretrained(tmp_path).config.uses_mask is True
+    assert read_saved_model(str(tmp_path)).uses_mask is True
 
 
 def test_the_motion_area_alone_is_the_one_that_the_clip_would_have(awake, scene):

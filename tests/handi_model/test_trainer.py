@@ -81,6 +81,16 @@ def test_stage_two_sees_as_many_generated_masks_as_its_share_says(trainer, two_c
     assert trainer.backward(two_clips, "video", 1, share=1.0).parts["generated"] == 1
 
 
+def test_without_the_mask_stage_two_sees_the_whole_frame_and_generates_none(
+    trainer, two_clips, monkeypatch
+):
+    monkeypatch.setattr(trainer_module, "generated_areas", lambda *_: pytest.fail("stage 1 ran"))
+    free = replace(trainer, networks=replace(trainer.networks, uses_mask=False))
+    area, used = free.stage_two_area(two_clips, 1.0, torch.Generator())
+    assert used == 0 and area.shape == two_clips.mask.shape and (area == 1).all()
+    assert free.networks.stages == ("video",) and trainer.networks.stages == ("mask", "video")
+
+
 def test_generated_areas_are_those_of_a_seed_and_leave_the_network_as_it_was(
     fresh_tiny, two_clips, detector
 ):

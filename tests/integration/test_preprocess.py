@@ -85,7 +85,8 @@ def test_good_and_bad_clips_together_then_again_then_tracked(preprocess, tmp_pat
     assert len(rows(str(output), "clips")) == len(SAMPLE)
     check_that_it_adds_up(str(output))
 
-    # The prior is the mean of the written masks.
+    # The prior is the mean of the written masks, which are of no named split.
+    assert summary(str(output))["prior"] == {"splits": {"unnamed": len(SAMPLE)}, "left_out": {}}
     masks = [decode_mask(row["mask"]) for row in rows(str(output), "clips").values()]
     prior = np.load(io.BytesIO((output / "prior.npy").read_bytes()), allow_pickle=False)
     assert prior.dtype == np.float32

@@ -76,8 +76,13 @@ def test_one_mlflow_run_holds_what_a_person_wants_to_see(reference, tmp_path, mo
     assert run.info.status == "FINISHED"
     assert run.data.params["optimiser.learning_rate"] == "0.001"
     assert run.data.params["num_workers"] == "2"
+    assert run.info.run_name == "/".join(Path(reference.output).parts[-2:]) + " (short)"
     assert len(run.data.params["data_fingerprint"]) == 16
     assert len(run.data.tags["mlflow.source.git.commit"]) == 40
+    assert run.data.tags["mlflow.source.name"] == "jobs/train.py"
+    (data,) = run.inputs.dataset_inputs
+    assert data.dataset.digest == run.data.params["data_fingerprint"]
+    assert mlflow.data.get_source(data).uri == run.data.params["data"]
     wanted = {
         *("mask/loss", "mask/noise", "mask/mask_iou"),
         *("video/loss", "video/noise", "video/hand", "video/generated"),
@@ -123,7 +128,10 @@ def test_an_interrupted_training_saves_its_last_step_and_goes_on_from_it(trainin
     client = MlflowClient(tracking_uri=training.store)
     (run,) = client.search_runs([client.get_experiment_by_name("handi-train").experiment_id])
     assert run.info.status == "KILLED"
-    assert f", {step} done; 1 workers" in training.run(*alone, *no_validation)
+    console = training.run(*alone, *no_validation, "--mask-steps", 2)
+    assert f", {step} done; 1 workers" in console
+    assert "changed: mask_steps: 1 -> 2\n" in console
+    assert "changed: " not in console.replace("changed: mask_steps: 1 -> 2\n", "")
 
 
 @pytest.mark.slow

@@ -14,8 +14,9 @@ from pathlib import Path
 import psutil
 from mlflow import MlflowClient
 
+from jobs.training.launch import RUN_FILE
 from pipelines.checkpoints import checkpoint_steps
-from pipelines.storage import join, read_bytes
+from pipelines.storage import find, join, read_bytes
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 280
@@ -99,7 +100,12 @@ class Training:
         wait_until(lambda: max(checkpoint_steps(folder), default=0) >= step)
 
     def wait_for_step(self, step: int) -> None:
-        """Wait until a step is tracked."""
+        """Wait until a step is tracked.
+
+        The store is asked once the job knows its run: two that make a new store's tables at one
+        moment break each other.
+        """
+        wait_until(lambda: bool(find(self.output, RUN_FILE)))
         wait_until(lambda: any(at >= step for _, at in self.tracked()))
 
     def result(self) -> dict:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.cli import load
+from jobs.cli import load, recipe
 from pipelines.settings import PreprocessSettings
 
 NEEDED = ["--videos", "in", "--output", "out"]
@@ -106,3 +106,15 @@ def test_every_value_within_its_bounds_is_taken_as_given(frames, resolution, rat
         "--frames", str(frames), "--resolution", str(resolution), "--min-hand-rate", repr(rate)
     )
     assert (result.frames, result.resolution, result.min_hand_rate) == (frames, resolution, rate)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [
+        (["--config", "jobs/configs/tiny.yaml", "--epochs", "2"], "tiny"),
+        (["--epochs", "2", "--config=s3://recipes/ego4d.v2.yaml"], "ego4d.v2"),
+        (["--epochs", "2"], None),
+    ],
+)
+def test_the_file_of_keys_names_the_recipe(arguments, name):
+    assert recipe(arguments) == name

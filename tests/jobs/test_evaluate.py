@@ -95,6 +95,7 @@ def test_the_config_that_ships_has_the_papers_rows():
     assert settings.split is None, "EPIC-KITCHENS and Ego4D publish validation clips"
     rows = settings.rows()
     ours = [(one.name, one.area) for one in rows if one.kind == "handi"]
-    assert ("without mask", "frame") in ours and ("true masks", "true") in ours
+    assert ("no mask", "frame") in ours and ("true masks", "true") in ours
+    assert {one.without for one in rows if one.without} == {"mask", "hand loss"}
     kinds = {one.kind for one in rows}
     assert {"animate-anything", "cogvideox", "pia", "i2vgen-xl", "folder", "real"} <= kinds

@@ -104,7 +104,7 @@ def test_a_video_and_its_area_are_taken_as_the_evaluation_takes_them(
     area = np.zeros((SIDE, SIDE), bool)
     area[20:70, 30:90] = True
     cv2.imwrite(str(made / f"{IDS[0]}-mask.png"), area * np.uint8(255))
-    read = read_elsewhere(str(made / f"{IDS[0]}.mp4"), FRAMES, SIDE)
+    read = read_elsewhere(str(made / f"{IDS[0]}.mp4"), FRAMES, SIDE, "crop")
     with closing(hand_tracker(hand_model.read_bytes(), 60.0)) as tracker:
         expected = seen_hands(read.frames, tracker)
     assert expected.detected.any()
@@ -137,7 +137,7 @@ def write_video(folder: Path, frames: np.ndarray) -> Path:
 @pytest.mark.parametrize("write", [write_npz, write_pictures, write_video])
 def test_clips_are_read_as_the_evaluation_reads_them(write, frames, tmp_path):
     path = write(tmp_path, frames)
-    expected = read_elsewhere(str(path), FRAMES, SIDE)
+    expected = read_elsewhere(str(path), FRAMES, SIDE, "crop")
     assert standalone_detect.find_clip(tmp_path, "clip") == path
     found = standalone_detect.read_clip(path, FRAMES, (SIDE, SIDE))
     np.testing.assert_array_equal(found["frames"], expected.frames)

@@ -27,18 +27,22 @@ from jobs.evaluation.pictures import (
     whiskers,
 )
 from jobs.evaluation.result import Result
+from jobs.evaluation.shown_clips import find_measured, shown_clip
 from pipelines.clip_files import encode_mp4
+from pipelines.clip_rows import reference
 from pipelines.drawing import LEFT, MASK_TINT
-from pipelines.evaluation.clips import read_evaluation_set
+from pipelines.evaluation.clips import read_evaluation_set, real_clip
 from pipelines.evaluation.columns import COLUMNS
 from pipelines.evaluation.figures import Scores, write_scores
 from pipelines.evaluation.made_files import Cost, write_made
+from pipelines.evaluation.method_clip import read_method_clip
 from pipelines.evaluation.networks import Origins
 from pipelines.evaluation.plan import Planned
 from pipelines.evaluation.protocol import PROTOCOL
 from pipelines.evaluation.settings import EvaluateSettings, MethodSettings
 from pipelines.evaluation.table import Efficiency
 from pipelines.evaluation.views import SeenHands
+from pipelines.report import picture
 from tests.datasets import rendered_dataset
 from tests.jobs.pages import Page, check_words_and_playing
 
@@ -72,7 +76,8 @@ ESTIMATES = {
 
 
 def scores(hs_err: float) -> Scores:
-    figures = {"hs_err": hs_err, "recall": 0.5, "mask_iou": math.nan}
+    recall = math.nan if math.isnan(hs_err) else 0.5
+    figures = {"hs_err": hs_err, "recall": recall, "mask_iou": math.nan}
     joints = np.full((FRAMES, 42, 2), 0.5, np.float32)
     return Scores(figures, {}, SeenHands(joints, np.ones((FRAMES, 2), bool)), "")
 
@@ -114,6 +119,10 @@ def evaluated(tmp_path_factory):
             "ours": Efficiency(3_000_000, 1.25, 2.0, "a core", 3, FRAMES, 64, 64),
             "no mask": Efficiency(3_000_000, 1.5, 2.0, "a core", 1, FRAMES, 64, 64),
         },
+        trained_on={"ours": 2, "no mask": 0, "clips": None},
+        whole="ours",
+        changes={"epic-kitchens": {"no mask": {"hs_err": Estimate(-0.2, -0.3, -0.1, 3)}}},
+        without={"no mask": "mask"},
         frames=FRAMES,
         side=64,
         origins=Origins({"clip": "CLIP, SHA-256 0123abcd…"}, {"i3d": "no <file>"}, "feed1234"),
@@ -184,8 +193,26 @@ def test_a_clip_that_was_not_made_or_cannot_be_read_or_was_not_measured_is_said_
         part = html.split(f"<h2>{section}</h2>")[1].split("<h2>")[0]
         assert part.count("There is no such clip.") == 3
         assert part.count("It cannot be read: ") == 1
-    assert html.count("<small>HS-Err –, hand recall –, mask IoU –</small>") == 2
+    assert html.count("<small>HS-Err –, hand recall –, mask IoU –</small>") == 3
     assert "<small>HS-Err 0.03000, hand recall 0.500, mask IoU –</small>" in html
+
+
+def test_a_clip_made_elsewhere_is_shown_as_it_is_measured(evaluated, tmp_path):
+    """Beside padded clips the whole of a wide frame is padded, not its middle cut out."""
+    _, clips, planned, scores, _ = evaluated
+    padded = replace(clips, preprocessing={"fit": "pad"})
+    ramp = np.linspace(0, 255, 96).astype(np.uint8)
+    wide = np.broadcast_to(ramp[None, None, :, None], (FRAMES, 48, 96, 3)).copy()
+    video = tmp_path / f"{CLIP_IDS[0]}.mp4"
+    video.write_bytes(encode_mp4(wide, 8))
+    others = replace(planned[2], elsewhere={CLIP_IDS[0]: str(video)})
+    methods = find_measured(padded, [others], scores)
+    real = real_clip(reference(padded.index, 0, None))
+    measured = read_method_clip("folder", str(video), real, padded.fit)
+    shown = shown_clip(padded, CLIP_IDS[0], methods, methods[0], 8)
+    (view,) = shown["views"]
+    assert (measured.frames[:, :8] == 0).all()
+    assert view["strip"] == picture(plain_strip(measured.frames))
 
 
 def test_without_any_scores_the_tables_stand_and_no_clip_is_shown(evaluated, tmp_path):
@@ -205,15 +232,20 @@ def test_the_best_method_is_bold_and_floors_and_ceilings_never_are(html):
 
 def test_fewer_clips_a_given_mask_and_a_clip_without_hands_win_nothing():
     kinds = {"ours": "handi", "baseline": "folder"}
-    for key, value, more in (
-        ("fid", 1.0, {}),
-        ("mask_iou", 1.0, {}),
-        ("hs_err", 0.0, {"recall": estimate(0.0)}),
+    none, seldom = Estimate(math.nan, math.nan, math.nan, 0), Estimate(0.1, 0.1, 0.1, 1)
+    for key, won in (
+        ("fid", estimate(0.1)),
+        ("mask_iou", estimate(1.0)),
+        ("hs_err", none),
+        ("hs_err", seldom),
+        ("hs_err_area", seldom),
     ):
-        found = {"ours": {key: estimate(0.9), "recall": estimate(0.5)}}
-        found["baseline"] = {key: estimate(value), **more}
+        found = {name: {key: estimate(0.9)} for name in ("ours", "other")}
+        found["other"] = {key: estimate(0.8)}
+        found["baseline"] = {key: won}
         fewer = ["baseline"] if key == "fid" else []
-        assert "baseline" not in best_methods(BY_KEY[key], found, kinds, fewer)
+        own = {**kinds, "other": "folder"}
+        assert "baseline" not in best_methods(BY_KEY[key], found, own, fewer)
     better = {"ours": {"fid": estimate(2.0)}, "baseline": {"fid": estimate(1.0)}}
     assert best_methods(BY_KEY["fid"], better, kinds) == {"baseline"}
 
@@ -260,10 +292,22 @@ def test_the_papers_own_numbers_stand_apart_and_are_said_not_to_be_measured_here
         assert "The paper's own numbers, not measured here" in block
         assert "<b>" not in block
     assert "0.01512" in apart[0] and "8.64" in apart[1]
+    for method in ("Open-Sora", "DynamiCrafter", "CogVideoX"):
+        assert all(method in block for block in apart)
     measured = html
     for block in apart:
         measured = measured.replace(block, "")
     assert "0.01512" not in measured
+
+
+def test_relative_changes_and_clips_that_were_trained_on_are_told(html):
+    (head, tables) = html.split("<h2>The tables</h2>")
+    assert "<b>Trained on clips of these tables: ours, on 2 of 3 clips." in head
+    assert "Trained on none of these clips: no mask." in head
+    assert "Not known whether trained on these clips: clips." in head
+    part = tables.split("<h4>Relative changes</h4>")[1].split("</table>")[0]
+    assert "without mask: no mask" in part and "the paper claims" in part
+    assert "-20 % (-30 to -10)" in part and "-28 %" in part
 
 
 def costs_of(html: str) -> dict[str, str]:

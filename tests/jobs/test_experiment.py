@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import mlflow
 import pytest
@@ -14,18 +17,33 @@ from hypothesis import given
 from hypothesis import strategies as st
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from pydantic import BaseModel
 
 from handi_model import HandiPipeline
 from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
+from handi_model.training import LossSettings
 from jobs import experiment as experiment_module
 from jobs import tracking
+from jobs.dataset_input import dataset_input
 from jobs.experiment import Experiment
 from jobs.mlflow_run import flat, may_pass
-from jobs.tracking import git_commit, git_dirty, tracking_uri, without_password
+from jobs.tracking import (
+    git_commit,
+    git_dirty,
+    run_name,
+    track_run,
+    tracking_uri,
+    without_password,
+)
+from jobs.training.checks import Checked
+from jobs.training.launch import start_experiment
+from jobs.training.resuming import Change, Resumed
 from jobs.training.settings import TrainSettings
 from jobs.tuning.standing import Plan, Trial
 from jobs.tuning.telling import end_run
+from pipelines.clip_index import ClipIndex
+from pipelines.records import WRITTEN
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +63,7 @@ def client() -> MlflowClient:
     return MlflowClient(tracking_uri=tracking_uri())
 
 
-def begin(params: dict | None = None, tags: dict | None = None, **more: str) -> Experiment:
+def begin(params: dict | None = None, tags: dict | None = None, **more: Any) -> Experiment:
     return Experiment.start("train", "a run", params or {}, tags or {}, **more)
 
 
@@ -175,6 +193,109 @@ def test_a_trial_is_nested_in_its_search(client):
     trial.close()
     search.close()
     assert client.get_run(trial.run_id).data.tags["mlflow.parentRunId"] == search.run_id
+
+
+def index_of(data: str, fingerprint: str = "f" * 16) -> ClipIndex:
+    splits = ["train", "train", "", "test"]
+    return ClipIndex(data, list("abcd"), [""] * 4, splits, [], 64, 64, 16, fingerprint, [""] * 4)
+
+
+def test_a_data_set_is_an_input_of_its_runs_once_however_often_they_go_on(client, tmp_path):
+    data = dataset_input(index_of(str(tmp_path / "demo/data")), "training", trained_on=3)
+    first = begin(datasets=[data])
+    first.close("KILLED")
+    begin(run_id=first.run_id, datasets=[data]).close()
+    (told,) = client.get_run(first.run_id).inputs.dataset_inputs
+    assert (told.dataset.name, told.dataset.digest) == ("demo/data", "f" * 16)
+    assert {tag.key: tag.value for tag in told.tags} == {"mlflow.data.context": "training"}
+    assert mlflow.data.get_source(told).uri == str(tmp_path / "demo/data")
+    profile = json.loads(told.dataset.profile)
+    assert profile["splits"] == {"test": 1, "train": 2, "unnamed": 1}
+    assert (profile["clips"], profile["trained_on"], profile["num_frames"]) == (4, 3, 16)
+    columns = json.loads(told.dataset.schema)["mlflow_colspec"]
+    assert [column["name"] for column in columns] == WRITTEN.names
+
+    # Clips that have changed since are another data set.
+    again = dataset_input(index_of(str(tmp_path / "demo/data"), "0" * 16), "training")
+    begin(run_id=first.run_id, datasets=[again]).close()
+    digests = {one.dataset.digest for one in client.get_run(first.run_id).inputs.dataset_inputs}
+    assert digests == {"f" * 16, "0" * 16}
+
+
+def test_a_data_set_in_an_object_store_keeps_its_url():
+    told = dataset_input(index_of("s3://bucket/epic/clips"), "evaluation")
+    assert told.dataset.name == "epic/clips"
+    assert mlflow.data.get_source(told).uri == "s3://bucket/epic/clips"
+
+
+@pytest.mark.parametrize(
+    ("output", "recipe", "name"),
+    [
+        ("/home/me/out/demo/run", "tiny", "demo/run (tiny)"),
+        ("s3://bucket/run/", "epic_kitchens", "bucket/run (epic_kitchens)"),
+        ("run", "s3://models/base/model", "run (model)"),
+        ("file:///out/clips", None, "out/clips"),
+    ],
+)
+def test_a_run_is_named_after_its_output_and_its_recipe(output, recipe, name):
+    assert run_name(output, recipe) == name
+
+
+def test_a_training_says_what_it_is_of_and_what_was_changed(client, tmp_path, monkeypatch):
+    jobs = Path(tracking.__file__).parent
+    command = [str(jobs / "train.py"), "--config", "jobs/configs/tiny.yaml"]
+    monkeypatch.setattr("sys.argv", command)
+    settings = TrainSettings(data="d", output=str(tmp_path / "demo" / "run"))
+    checked = Checked(index_of("file:///clips"), 3, 0, 10)
+    first = start_experiment(settings, checked)
+    assert first.close() == 0
+    told = client.get_run(first.run_id)
+    assert told.info.run_name == "demo/run (tiny)"
+    assert told.data.tags["mlflow.source.name"] == "jobs/train.py"
+    assert told.data.tags["mlflow.source.type"] == "LOCAL"
+    assert told.data.tags.get("mlflow.source.git.commit") == git_commit()
+    assert [one.dataset.digest for one in told.inputs.dataset_inputs] == ["f" * 16]
+
+    wait_for_file(tmp_path / "demo" / "run" / "mlflow.json")
+    resumed = Resumed(4, (Change("mask_steps", 4, 2), Change("losses.alpha", 0.1, 0.2)))
+    changes = {"mask_steps": 2, "losses": LossSettings(alpha=0.2)}
+    again = start_experiment(settings.model_copy(update=changes), replace(checked, resumed=resumed))
+    assert again.close() == 0 and again.run_id == first.run_id
+    data = client.get_run(first.run_id).data
+    assert data.params["mask_steps"] == "4" and data.tags["resumed.mask_steps"] == "2"
+    assert data.tags["handi.changed_at_step_00000004"] == (
+        "mask_steps: 4 -> 2; losses.alpha: 0.1 -> 0.2"
+    )
+
+
+def wait_for_file(path: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not (path.exists() and path.stat().st_size):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_job_that_has_ended_reports_under_its_outputs_name(client, tmp_path, monkeypatch):
+    class Settings(BaseModel):
+        steps: int = 3
+        fit: dict = {"rate": 0.1}
+
+    (tmp_path / "report.html").write_text("a report")
+    monkeypatch.setattr("sys.argv", ["jobs/overfit.py"])
+    report = [str(tmp_path / "report.html")]
+    track_run("short", Settings(), f"{tmp_path}/out/fit", {"written": 4}, report)
+    assert client.get_experiment_by_name("handi-short") is None  # no store is named
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri())
+    track_run("short", Settings(), f"{tmp_path}/out/fit", {"written": 4, "by": {"a": 1}}, report)
+    experiment = client.get_experiment_by_name("handi-short")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.run_name == "out/fit"
+    assert run.info.status == "FINISHED"
+    assert run.data.params == {"steps": "3", "fit.rate": "0.1"}
+    assert run.data.metrics == {"written": 4, "by/a": 1}
+    assert run.data.tags["mlflow.source.name"] == "jobs/overfit.py"
+    assert [one.path for one in client.list_artifacts(run.info.run_id)] == ["report.html"]
 
 
 def test_trials_that_begin_together_share_one_experiment(client):

@@ -8,6 +8,7 @@ from PIL import Image
 from handi_model import HandiPipeline
 from jobs import ablate, fit_report, overfit
 from jobs.fit_report import FoundHands, Generated, measure
+from pipelines.trained_on import read_trained_on
 from pipelines.training_clips import read_training_clips
 from tests.datasets import rendered_dataset
 
@@ -56,6 +57,8 @@ def test_a_fitted_model_its_picture_and_its_figures_are_left(job, capsys):
     pipe = HandiPipeline.from_pretrained(folder / "model")
     assert pipe.resolution == 64
     assert pipe.config.fps == 1.552, "the clips' own: four frames in two seconds"
+    record = read_trained_on(str(folder / "model"))
+    assert record.count(["", ""], CLIPS, ["slide cup", "stir pan"]) == 2
     assert "slide_cup_1: mask IoU" in capsys.readouterr().out
 
 

@@ -1,5 +1,3 @@
-import json
-
 import pytest
 import yaml
 
@@ -7,7 +5,6 @@ from jobs.cli import load
 from jobs.training import checks
 from jobs.training.checks import check, check_cluster
 from jobs.training.settings import TrainSettings
-from pipelines.checkpoints import CheckpointWriter
 from tests.datasets import rendered_dataset
 
 
@@ -24,26 +21,11 @@ def settings(data, tmp_path, hand_model):
     return TrainSettings(data=data, output=str(tmp_path / "run"), **keys)
 
 
-def begun(settings, **changes):
-    """Leave a checkpoint as if the training had gone two steps."""
-    checked = check(settings)
-    numbers = {
-        "begun_with": settings.begun_with(),
-        "data": checked.index.fingerprint,
-        "course": {"done": 2},
-    } | changes
-    writer = CheckpointWriter(f"{settings.output}/checkpoints", 1)
-    writer.save(2, lambda folder: (folder / "state.json").write_text(json.dumps(numbers)), None)
-    writer.wait()
-
-
 def test_what_the_driver_knows_before_it_starts_workers(settings):
     checked = check(settings)
     assert (checked.training_clips, checked.held_out) == (2, 1)
-    assert (checked.steps, checked.done) == (10, 0)
+    assert (checked.steps, checked.resumed.done) == (10, 0)
     assert settings.resolution == 64
-    begun(settings)
-    assert check(settings).done == 2
 
 
 @pytest.mark.parametrize(
@@ -71,18 +53,17 @@ def test_a_data_set_that_is_not_finished_is_refused(settings, tmp_path):
         check(settings.model_copy(update={"data": str(tmp_path / "half")}))
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"begun_with": {"seed": 7}}, "was begun with"),
-        ({"data": "another"}, "another data set"),
-        ({"course": {"done": 11}}, "has gone 11 steps already"),
-    ],
-)
-def test_a_run_of_other_settings_is_not_gone_on_with(settings, changes, message):
-    begun(settings, **changes)
-    with pytest.raises(ValueError, match=message):
-        check(settings)
+def test_a_prior_of_all_splits_is_warned_about(settings, tmp_path, capsys):
+    old = tmp_path / "old"
+    rendered_dataset(old, ["lift_box_1", "open_lid_1"], frames=4)
+    assert check(settings.model_copy(update={"data": str(old)}))
+    assert not capsys.readouterr().err
+
+    rendered_dataset(old, ["slide_cup_1"], frames=4, split="test")
+    (old / "summary.json").write_text("{}")
+    assert check(settings.model_copy(update={"data": str(old)})).training_clips == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "is the mean over all splits" in line and "run jobs/preprocess.py again" in line
 
 
 @pytest.mark.parametrize(
@@ -127,7 +108,23 @@ def test_workers_go_to_gpus_where_there_are_any(settings, monkeypatch):
     assert settings.device == "cpu"
 
 
-@pytest.mark.parametrize("name", ["tiny", "epic_kitchens", "ego4d"])
+def test_a_training_without_the_mask_has_stage_2_alone(settings):
+    with pytest.raises(ValueError, match=r"cycle: .* give cycle \[video\]"):
+        TrainSettings(**settings.model_dump() | {"uses_mask": False})
+
+
+def test_the_recipe_without_the_mask_is_the_whole_one_with_stage_2_alone():
+    from tests.integration.conftest import REPOSITORY
+
+    whole, alone = (
+        yaml.safe_load((REPOSITORY / f"jobs/configs/{name}.yaml").read_text())
+        for name in ("epic_kitchens", "epic_kitchens_no_mask")
+    )
+    # As many epochs of stage 2.
+    assert alone == whole | {"uses_mask": False, "cycle": ["video"], "epochs": whole["epochs"] // 2}
+
+
+@pytest.mark.parametrize("name", ["tiny", "epic_kitchens", "epic_kitchens_no_mask", "ego4d"])
 def test_the_recipes_are_valid(name):
     from tests.integration.conftest import REPOSITORY
 

@@ -21,7 +21,6 @@ from handi_model.training import LossSettings, Networks
 from jobs.validation import (
     Tally,
     ValidationSettings,
-    evaluating,
     held_out,
     noise_losses,
     validate,
@@ -133,6 +132,12 @@ def test_a_clip_without_hands_has_no_hand_error(pipe, networks, data):
     assert math.isfinite(result.figures["validation/psnr"])
 
 
+def test_a_model_without_the_motion_mask_has_no_figure_of_stage_1(networks, encoded):
+    free = replace(networks, uses_mask=False, unet=Oracle(networks, encoded))
+    assert list(noise_losses(free, encoded, 2, 0)) == ["video_noise"]
+    assert all(stage == "video" and (area == 1).all() for stage, _, _, area in free.unet.calls)
+
+
 def test_nothing_else_changes(pipe, networks, data):
     one = read_training_clips(data, CLIPS[:1], 64)
     weights = {name: value.clone() for name, value in pipe.unet.state_dict().items()}
@@ -149,14 +154,6 @@ def test_nothing_else_changes(pipe, networks, data):
     assert random.getstate() == states[2]
     assert all(torch.equal(value, weights[name]) for name, value in pipe.unet.state_dict().items())
     assert all(parameter.grad is None for parameter in pipe.unet.parameters())
-
-
-def test_the_mode_comes_back_after_a_mistake():
-    network = torch.nn.Sequential(torch.nn.Dropout())
-    with pytest.raises(KeyError), evaluating(network):
-        assert not network[0].training
-        raise KeyError
-    assert network.training and network[0].training
 
 
 def test_a_wrapper_that_waits_for_other_workers_is_not_called(pipe, networks, data):

@@ -171,3 +171,12 @@ def test_a_score_that_is_no_number_is_none(folder):
     write_bytes(complete, json.dumps(written | {"score": math.nan}).encode())
     prune(folder, 1)
     assert list(checkpoint_steps(folder)) == [40]
+
+
+def test_a_step_that_is_validated_after_it_was_saved_gets_its_score(folder):
+    writer = CheckpointWriter(folder, keep_last=1)
+    for step, score in ((10, 2.0), (20, None), (20, 1.0), (20, None), (30, 3.0)):
+        writer.save(step, writes(str(step)), score)
+    writer.wait()
+    assert list(checkpoint_steps(folder)) == [20, 30]
+    assert read_bytes(join(checkpoint_url(folder, 20), "state.json")) == b"20"

@@ -11,6 +11,7 @@ from pipelines.annotate import assemble
 from pipelines.camera import measure_path
 from pipelines.dataset import write_table
 from pipelines.frames import decode_jpeg
+from pipelines.prior import Prior
 from pipelines.records import WRITTEN, Clip
 from pipelines.report import camera_sample, write_report
 from pipelines.settings import PreprocessSettings
@@ -24,6 +25,18 @@ SUMMARY = {
     **{"clips_in": 1, "written": 1, "filtered": 0, "failed": 0, "filtered_by": {}},
     **{"last_run": {"clips_per_second": 1.0}, "settings": {}, "detector": "test", "versions": {}},
 }
+
+
+def test_the_report_says_of_which_split_the_prior_is(tmp_path):
+    mean = np.full((8, 8), 0.5, np.float32)
+    for prior, said in (
+        (Prior(mean, {"train": 4}, {"test": 2}), "masks of 4 clips of split train; left out: 2"),
+        (Prior(None, {}, {"test": 2}), "No prior: no clip may be trained on, 2 clips of split te"),
+    ):
+        write_report(settings(tmp_path), SUMMARY, prior)
+        shown = (tmp_path / "report.html").read_text()
+        assert said in shown
+        assert ("Heat map of the prior" in shown) is (prior.mean is not None)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +14,13 @@ from tests.serve.conftest import png
 TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",
     409: "conflict_error",
     413: "invalid_request_error",
+    415: "invalid_request_error",
+    416: "invalid_request_error",
     429: "rate_limit_error",
     503: "unavailable_error",
 }
@@ -40,16 +42,23 @@ def ask(
     return client.post(path, data=data, files=files, headers=headers)
 
 
-def refused(answer: Any, status: int, message: str = "", param: str | None = None) -> None:
+def refused(
+    answer: Any,
+    status: int,
+    message: str = "",
+    param: str | None = None,
+    code: str | None = None,
+) -> None:
     """The documented body of an error, whatever the error."""
     assert answer.status_code == status, answer.text
     body = answer.json()
     assert body.keys() == {"error"}
-    assert body["error"].keys() == {"type", "message", "param"}
+    assert body["error"].keys() == {"type", "code", "message", "param", "id"}
     assert body["error"]["type"] == TYPES[status]
     assert message in body["error"]["message"]
     assert "\n" not in body["error"]["message"]
     assert body["error"]["param"] == param
+    assert body["error"]["code"] == code if code else body["error"]["code"]
 
 
 def created(client: TestClient, **fields: Any) -> dict[str, Any]:
@@ -63,8 +72,8 @@ def completed(services: Services, job_id: str, expires_in_s: float = 60) -> None
     """As a replica does it."""
     services.store.claim({job_id: "ticket"}, 60)
     for variant in ("video", "gif", "mask"):
-        services.files.write(job_id, VARIANTS[variant][0], variant.encode())
-    assert services.store.complete("ticket", time.time() + expires_in_s)
+        services.files.write(f"{job_id}/ticket", VARIANTS[variant][0], variant.encode())
+    assert services.store.complete("ticket", expires_in_s)
 
 
 def kept(services: Services) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ import handi_model.tiny
 from pipelines.saved_model import SavedModel
 from serve.files import JobFiles
 from serve.http.api import build_api
+from serve.http.decoding import Decoder
 from serve.http.limits import Limits
 from serve.http.services import Services
 from serve.orders import MaskOrder
@@ -53,6 +55,7 @@ def settings(tmp_path) -> ServeSettings:
         store=f"sqlite:///{tmp_path}/jobs.db",
         results=str(tmp_path / "results"),
         max_queued=5,
+        hosts=["testserver"],
     )
 
 
@@ -61,8 +64,8 @@ def services(settings) -> Services:
     async def predict_mask(order: MaskOrder) -> bytes:
         return png(order.width, order.height, "L")
 
-    async def detect_hands(job_id: str) -> bytes:
-        return json.dumps({"video_id": job_id}).encode()
+    async def detect_hands(result: str) -> bytes:
+        return json.dumps({"clip": result}).encode()
 
     async def scrape() -> bytes:
         return b""
@@ -77,6 +80,7 @@ def services(settings) -> Services:
         predict_mask=predict_mask,
         detect_hands=detect_hands,
         scrape=scrape,
+        decoder=Decoder(lambda: ThreadPoolExecutor(1)),  # which needs no second to start
     )
 
 

@@ -32,7 +32,7 @@ def here(tmp_path, monkeypatch) -> Path:
 
 def test_only_the_replicas_that_hold_the_model_wait_for_its_libraries():
     program = (
-        "import sys, serve.http.gateway, serve.dispatcher\n"
+        "import sys, serve.http.gateway, serve.sweeper\n"
         "print(*{'torch', 'diffusers'} & set(sys.modules), sep=',')\n"
         "import serve.app\n"
         "print('diffusers' in sys.modules)"
@@ -74,6 +74,14 @@ def test_keys_come_from_the_environment(here, model, monkeypatch):
     assert keys == [fingerprint("first"), fingerprint("second")]
 
 
+def test_keys_come_from_a_file_and_fingerprints_from_the_config(here, model):
+    Path("keys").write_text("first\n")
+    given = {"api_keys_file": "keys", "api_key_fingerprints": fingerprint("second")}
+    settings, _, keys = checked({"model": model, "num_gpus": "0", **given})
+    assert set(keys) == {fingerprint("first"), fingerprint("second")}
+    assert settings.api_keys_file == str(here / "keys"), "other nodes have another folder"
+
+
 @pytest.mark.parametrize(
     ("url", "absolute"),
     [
@@ -106,10 +114,17 @@ def test_a_relative_store_with_a_driver_is_made_absolute(here):
         ({"results": "nothing://folder"}, "results: nothing://folder cannot be written: "),
         ({"store": "jobs.db"}, "store: not a database URL: "),
         ({"store": "sqlite:////dev/null/jobs.db"}, "store: sqlite:////dev/null/jobs.db: "),
+        ({"store": "postgresql+psycopg://u@127.0.0.1:1/jobs"}, "store: postgresql+psycopg://u@"),
+        ({"store": "postgresql://u:secret@host/jobs"}, "store: the URL holds a password"),
+        ({"store": "postgresql://u@host/jobs?password=secret"}, "store: the URL holds a password"),
+        ({"results": "sftp://u:secret@host/videos"}, "results: the URL holds a password"),
+        ({"model": "sftp://u:secret@host/model"}, "model: the URL holds a password"),
         (
-            {"store": "postgresql+psycopg://u:secret@127.0.0.1:1/jobs"},
-            "store: postgresql+psycopg://u:***@127.0.0.1:1/jobs: ",
+            {"store": "postgresql://u@host/jobs", "store_password_file": "/no/such"},
+            "store: postgresql://u@host/jobs: store_password_file: /no/such cannot be read: ",
         ),
+        ({"api_keys_file": "/no/such"}, "api_keys_file: /no/such cannot be read: No such file"),
+        ({"api_key_fingerprints": "secret"}, "api_key_fingerprints: 64 hexadecimal digits each"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_key(here, model, arguments, line):

@@ -27,6 +27,25 @@ def test_a_variable_without_a_key_does_not_open_the_service(monkeypatch, value):
         fingerprints()
 
 
+def test_keys_are_read_from_a_file_beside_fingerprints_and_the_variable(monkeypatch, tmp_path):
+    file = tmp_path / "keys"
+    file.write_text("first\r\nsecond, third\n\n")
+    monkeypatch.setenv(VARIABLE, "fifth")
+    known = fingerprints(str(file), [fingerprint("fourth")])
+    assert set(known) == {
+        fingerprint(key) for key in ("first", "second", "third", "fourth", "fifth")
+    }
+
+
+@pytest.mark.parametrize(("text", "why"), [(None, "every node"), ("", "empty"), (",", "without a")])
+def test_a_file_without_a_key_does_not_open_the_service(tmp_path, text, why):
+    file = tmp_path / "keys"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(ValueError, match=f"^api_keys_file: .*{why}"):
+        fingerprints(str(file))
+
+
 def test_each_key_has_an_owner_of_its_own_that_stays_the_same():
     known = [fingerprint("first"), fingerprint("second")]
     first, second = owner_of("first", known), owner_of("second", known)

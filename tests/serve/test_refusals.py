@@ -49,8 +49,8 @@ from tests.serve.conftest import png
         ({"guidance_scale": "101"}, "guidance_scale", "100"),
         ({"guidance_scale": "nan"}, "guidance_scale", ""),
         ({"guidance_scale": "inf"}, "guidance_scale", ""),
-        ({"num_frames": "16"}, "num_frames", "Extra inputs"),
-        ({"owner": "somebody"}, "owner", "Extra inputs"),
+        ({"owner": "somebody"}, "owner", "owner: no such field"),
+        ({"prompt": None, "promt": "lift"}, "promt", "promt: no such field"),
         ({"picture": b""}, "input_reference", "empty"),
         ({"picture": b"no picture"}, "input_reference", "not a picture"),
         ({"picture": png(40, 40)}, "input_reference", "too small"),
@@ -129,7 +129,13 @@ def test_the_file_input_of_a_form_that_was_left_empty_is_no_motion_area(client):
         (b"--x\r\n", "multipart/form-data; boundary=x"),
         (b"garbage", "multipart/form-data; boundary=x"),
         (b"garbage", "multipart/form-data"),
-        (b"garbage", "nothing at all"),
+        (b"", "application/json"),
+        (b"[1, 2]", "application/json"),
+        (b"{", "application/json"),
+        (b"[" * 100_000, "application/json"),
+        (b'{"prompt": "\xff"}', "application/json"),
+        (b'{"\\ud800\\n": 1}', "application/json"),
+        (b'{"prompt": "lift", "model": "\\ud800"}', "application/json; charset=utf-8"),
         (b"--x\r\n\r\n\r\n--x--\r\n", "multipart/form-data; boundary=x"),
         (
             b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\n\xff\xfe\r\n--x--\r\n',
@@ -165,6 +171,23 @@ def test_a_body_that_is_no_form_is_refused(client, content, kind):
     answer = client.post("/v1/videos", content=content, headers={"Content-Type": kind})
     assert answer.status_code == 400, answer.text
     assert answer.json()["error"]["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["nothing at all", "text/plain", "application/xml", "image/png", "application/jsonp", ""],
+)
+@pytest.mark.parametrize("path", ["/v1/videos", "/v1/videos/sync", "/v1/masks"])
+def test_a_body_of_another_media_type_is_told_so(client, path, kind):
+    headers = {"Content-Type": kind} if kind else {}
+    answer = client.post(path, content=b"prompt", headers=headers)
+    refused(answer, 415, "send multipart/form-data or application/json", None)
+
+
+def test_every_unknown_field_is_named_before_all_other_mistakes(client):
+    answer = client.post("/v1/videos", json={"promt": "lift box", "colour\n": "red", "seed": -1})
+    refused(answer, 400, "promt, colour?: no such field", "promt", "unknown_parameter")
+    refused(client.post("/v1/videos", json={}), 400, "prompt: ", "prompt", "missing_parameter")
 
 
 STRANGE_IDS = [

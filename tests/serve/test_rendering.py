@@ -18,10 +18,12 @@ from handi_model.pipeline import HandiPipeline
 from serve.model.rendering import (
     Abandoned,
     Clip,
+    ClipError,
     Item,
     grouped,
     largest_group,
     predict_areas,
+    reason,
     render,
 )
 from serve.orders import MaskOrder
@@ -230,7 +232,36 @@ def test_a_clip_that_is_not_finite_fails_that_job_only(awake, monkeypatch):
     monkeypatch.setattr(HandiPipeline, "__call__", spoiled)
     first, spoilt, third = render(awake, [item(seed) for seed in range(3)], no_steps)
     assert isinstance(first, Clip) and isinstance(third, Clip)
-    assert isinstance(spoilt, ArithmeticError)
+    assert isinstance(spoilt, ClipError)
+    assert reason(item(1).job, spoilt) == (
+        "not_finite",
+        "the model gave no finite picture; take another seed",
+    )
+
+
+def test_what_the_model_raises_is_told_by_the_jobs_id_alone():
+    job = item(0).job
+    for raised in (ValueError("tensor (3, 4) at /home/user"), RuntimeError("CUDA: secret detail")):
+        code, message = reason(job, raised)
+        assert code == "server_error", "it was not asked for wrongly"
+        assert job.id in message and str(raised) not in message
+
+
+def test_what_is_asked_to_be_avoided_reaches_the_model(awake, monkeypatch):
+    avoided = []
+    called = HandiPipeline.__call__
+
+    def watched(self: HandiPipeline, *args: Any, negative_prompt: str, **keys: Any) -> Any:
+        avoided.append(negative_prompt)
+        return called(self, *args, negative_prompt=negative_prompt, **keys)
+
+    monkeypatch.setattr(HandiPipeline, "__call__", watched)
+    for text in (None, "blur"):
+        one = item(0)
+        one.job.negative_prompt = text
+        render(awake, [one], no_steps)
+    assert avoided == ["", "blur"]
+    assert len(grouped([item(0).job, one.job])) == 2, "a batch avoids one thing"
 
 
 def test_steps_are_told_over_both_stages(awake):

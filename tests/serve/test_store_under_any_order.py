@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from unittest import mock
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
+from sqlalchemy import literal
 
 from serve.records import VideoJob
 from serve.store import JobStore
@@ -38,7 +38,7 @@ class Service(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.now = 1000.0
-        clock = mock.patch("serve.store.time", SimpleNamespace(time=lambda: self.now))
+        clock = mock.patch("serve.store.now", lambda: literal(self.now))
         clock.start()
         self.clock = clock
         self.store = JobStore("sqlite://")
@@ -51,12 +51,12 @@ class Service(RuleBasedStateMachine):
             self.store._engine.dispose()
 
     def due(self, job: Known) -> bool:
-        silent = job.status == "in_progress" and job.lease_until < self.now
-        return not job.deleted and (job.status == "queued" or silent)
+        unfinished = job.status in ("queued", "in_progress")
+        return not job.deleted and unfinished and job.lease_until <= self.now
 
     def holder(self, ticket: str) -> Known | None:
-        held = [job for job in self.known.values() if job.ticket == ticket and not job.deleted]
-        return held[0] if held else None
+        running = [job for job in self.known.values() if job.status == "in_progress"]
+        return next((job for job in running if job.ticket == ticket and not job.deleted), None)
 
     @rule(target=jobs)
     def add(self) -> str:
@@ -102,19 +102,19 @@ class Service(RuleBasedStateMachine):
         if job:
             job.lease_until = self.now + 20
 
-    @rule(ticket=tickets)
-    def release(self, ticket: str) -> None:
+    @rule(ticket=tickets, rest_s=st.sampled_from([0.0, 5.0]))
+    def release(self, ticket: str, rest_s: float) -> None:
         job = self.holder(ticket)
-        assert self.store.release(ticket) == bool(job)
+        assert self.store.release(ticket, rest_s) == bool(job)
         if job:
-            job.status, job.ticket = "queued", None
+            job.status, job.ticket, job.lease_until = "queued", None, self.now + rest_s
 
     @rule(ticket=tickets)
     def complete(self, ticket: str) -> None:
         job = self.holder(ticket)
         assert self.store.complete(ticket, NEVER) == bool(job)
         if job:
-            job.status, job.ticket = "completed", None
+            job.status = "completed"
             job.completions += 1
 
     @rule(ticket=tickets)

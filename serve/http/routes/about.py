@@ -8,7 +8,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Response
 
 from serve.http.errors import documented
-from serve.http.schemas import Health, ModelList
+from serve.http.intake import no_such_model
+from serve.http.schemas import Health, Model, ModelList
 from serve.http.services import Services, owner, services
 
 router = APIRouter(tags=["service"])
@@ -37,3 +38,13 @@ async def metrics(ours: Ours) -> Response:
 async def models(ours: Ours) -> ModelList:
     """The model that is served, its defaults and its bounds."""
     return ModelList(data=[ours.limits.described])
+
+
+@router.get(
+    "/v1/models/{model_id:path}", dependencies=[Depends(owner)], responses=documented(401, 404)
+)
+async def model(model_id: str, ours: Ours) -> Model:
+    """One of the models."""
+    if model_id != ours.limits.described.id:
+        raise no_such_model(model_id, ours.limits.described.id)
+    return ours.limits.described

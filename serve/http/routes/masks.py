@@ -6,9 +6,11 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
 
+from serve.http.bodies import body_as
+from serve.http.contents import NOSNIFF
 from serve.http.errors import documented
+from serve.http.forms import MaskForm, documented_body
 from serve.http.intake import read_mask_order
-from serve.http.schemas import MULTIPART, MaskForm
 from serve.http.services import Services, owner, services
 
 router = APIRouter(tags=["masks"])
@@ -20,11 +22,13 @@ router = APIRouter(tags=["masks"])
     dependencies=[Depends(owner)],
     responses={
         200: {"content": {"image/png": {"schema": {"type": "string", "format": "binary"}}}},
-        **documented(400, 401, 404, 413, 429, 503),
+        **documented(400, 401, 404, 413, 415, 429, 503),
     },
+    openapi_extra=documented_body(MaskForm),
 )
 async def predict(
-    form: Annotated[MaskForm, MULTIPART], ours: Annotated[Services, Depends(services)]
+    form: Annotated[MaskForm, Depends(body_as(MaskForm))],
+    ours: Annotated[Services, Depends(services)],
 ) -> Response:
     """Stage 1's answer: a grey PNG at the clip's size, white where hands may move.
 
@@ -33,4 +37,4 @@ async def predict(
     """
     with ours.model_seats.taken():
         area = await ours.predict_mask(await read_mask_order(form, ours))
-    return Response(area, media_type="image/png")
+    return Response(area, media_type="image/png", headers=NOSNIFF)

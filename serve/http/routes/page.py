@@ -1,14 +1,15 @@
-"""The page for people, and the scenes that they can try it with."""
+"""The page for people, the scenes that they can try it with, and the API's reference."""
 
 from __future__ import annotations
 
 import mimetypes
 from pathlib import Path
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from pipelines.rendered.scenes import SCENES, first_frame
 from serve.http.errors import ApiError, documented
+from serve.http.reference import reference_page
 from serve.http.schemas import Example
 
 router = APIRouter(include_in_schema=False)
@@ -55,3 +56,9 @@ def example(file: str) -> Response:
     if name not in SCENES:
         raise ApiError(404, f"there is no example {name}")
     return Response(first_frame(name), media_type="image/png")
+
+
+@router.get("/docs")
+def docs(request: Request) -> Response:
+    page = reference_page(request.app.openapi())
+    return Response(page, media_type="text/html", headers=SAFE)

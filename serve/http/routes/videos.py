@@ -7,13 +7,16 @@ import re
 from contextlib import suppress
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from sqlalchemy.exc import SQLAlchemyError
 
-from serve.files import DRAWN, SCENE, VARIANTS
+from serve.files import VARIANTS
+from serve.http.acceptance import KEY_CHARACTERS, accept, wake
+from serve.http.bodies import body_as
+from serve.http.contents import NOSNIFF, file_answer
 from serve.http.errors import ApiError, documented
-from serve.http.intake import VideoOrder, read_video_order
-from serve.http.schemas import MULTIPART, Deleted, Video, VideoForm, VideoList, video_of
+from serve.http.forms import VideoForm, documented_body
+from serve.http.schemas import Deleted, Video, VideoList, video_of
 from serve.http.services import Services, owner, services
 from serve.keypoints import Keypoints
 from serve.records import VideoJob
@@ -22,11 +25,23 @@ router = APIRouter(prefix="/v1/videos", tags=["videos"])
 
 Ours = Annotated[Services, Depends(services)]
 Owner = Annotated[str, Depends(owner)]
+Form = Annotated[VideoForm, Depends(body_as(VideoForm))]
+Key = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=KEY_CHARACTERS,
+        description="Asked for again under the same key, the same fields and pictures give the "
+        "same job, for as long as that is there.",
+    ),
+]
 
 POLL_S = 0.1
 """How often a waiting request looks whether its clip is there."""
 
-TAKES_FORM = documented(400, 401, 404, 413, 429, 503)
+TAKES_FORM = documented(400, 401, 404, 409, 413, 415, 429, 503)
+BODY = documented_body(VideoForm)
 ANY_FILE: dict[str, Any] = {
     "model": Keypoints,
     "content": {
@@ -36,10 +51,10 @@ ANY_FILE: dict[str, Any] = {
 }
 
 
-@router.post("", responses=TAKES_FORM)
-async def create(form: Annotated[VideoForm, MULTIPART], owner: Owner, ours: Ours) -> Video:
+@router.post("", responses=TAKES_FORM, openapi_extra=BODY)
+async def create(form: Form, owner: Owner, ours: Ours, key: Key = None) -> Video:
     """Accept a job. It outlives whatever runs it; ask for it by its id."""
-    return video_of(await _accept(form, owner, ours))
+    return video_of(await accept(form, owner, ours, key))
 
 
 @router.post(
@@ -49,25 +64,29 @@ async def create(form: Annotated[VideoForm, MULTIPART], owner: Owner, ours: Ours
         200: {"content": {"video/mp4": {"schema": {"type": "string", "format": "binary"}}}},
         **TAKES_FORM,
     },
+    openapi_extra=BODY,
 )
-async def create_and_wait(
-    form: Annotated[VideoForm, MULTIPART], owner: Owner, ours: Ours
-) -> Response:
-    """Accept a job and answer with its clip. Who hangs up before that deletes the job."""
+async def create_and_wait(form: Form, owner: Owner, ours: Ours, key: Key = None) -> Response:
+    """Accept a job and answer with its clip.
+
+    Who hangs up before that deletes the job, unless it has a key to ask for it again.
+    """
     with ours.clip_seats.taken():
-        job = await _accept(form, owner, ours)
+        job = await accept(form, owner, ours, key)
         try:
             found = await _ended(job, ours)
         except asyncio.CancelledError:
-            await asyncio.to_thread(ours.store.delete, job.id, owner)
+            if key is None:
+                await asyncio.to_thread(ours.store.delete, job.id, owner)
             raise
     if not found:
         raise ApiError(404, f"{job.id} was deleted by another request")
     if found.status == "failed":
-        raise ApiError(503, f"{job.id} failed: {found.error_message}", retry_after_s=1)
+        why = f"{job.id} failed: {found.error_message}"
+        raise ApiError(503, why, retry_after_s=1, code=found.error_code)
     name, media = VARIANTS["video"]
-    data = await asyncio.to_thread(ours.files.read, job.id, name)
-    return Response(data, media_type=media, headers={"Video-Id": job.id})
+    data = await _file(found.result, name, ours)
+    return Response(data, media_type=media, headers={**NOSNIFF, "Video-Id": job.id})
 
 
 @router.get("", responses=documented(400, 401, 404, 503))
@@ -102,19 +121,24 @@ async def delete(video_id: str, owner: Owner, ours: Ours) -> Deleted:
     """Remove a job and its files; one that waits or runs is cancelled."""
     job = await _job(video_id, owner, ours)
     await asyncio.to_thread(ours.store.delete, job.id, owner)
-    _wake(ours)
+    wake(ours)
     return Deleted(id=job.id)
 
 
 @router.get(
     "/{video_id}/content",
     response_class=Response,
-    responses={200: ANY_FILE, **documented(400, 401, 404, 409, 429, 503)},
+    responses={
+        200: ANY_FILE,
+        206: {**ANY_FILE, "description": "The range of bytes that was asked for."},
+        **documented(400, 401, 404, 409, 416, 429, 503),
+    },
 )
 async def content(
     video_id: str,
     owner: Owner,
     ours: Ours,
+    request: Request,
     variant: Literal["video", "gif", "mask", "keypoints", "input"] = "video",
 ) -> Response:
     """The clip, or another view of it; the input picture is there before the clip is."""
@@ -122,16 +146,24 @@ async def content(
     name, media = VARIANTS[variant]
     if variant != "input" and job.status != "completed":
         why = f": {job.error_message}" if job.status == "failed" else ""
-        raise ApiError(409, f"{job.id} is {job.status}{why}")
-    if variant == "keypoints" and not await asyncio.to_thread(ours.files.has, job.id, name):
+        code = job.error_code or "not_completed"
+        raise ApiError(409, f"{job.id} is {job.status}{why}", code=code)
+    place = job.id if variant == "input" else job.result
+    if variant == "keypoints" and not await asyncio.to_thread(ours.files.has, place, name):
         with ours.model_seats.taken():
-            data = await ours.detect_hands(job.id)
+            data = await ours.detect_hands(place)
         if not await asyncio.to_thread(ours.store.get, job.id, owner):
             await asyncio.to_thread(ours.files.remove, job.id)  # deleted meanwhile
     else:
-        data = await asyncio.to_thread(ours.files.read, job.id, name)
-    file = f'inline; filename="{job.id}-{name}"'
-    return Response(data, media_type=media, headers={"Content-Disposition": file})
+        data = await _file(place, name, ours)
+    return file_answer(request, data, media, f"{job.id}-{name}")
+
+
+async def _file(place: str, name: str, ours: Services) -> bytes:
+    try:
+        return await asyncio.to_thread(ours.files.read, place, name)
+    except FileNotFoundError:
+        raise ApiError(404, "the file is not there any more") from None
 
 
 async def _ended(job: VideoJob, ours: Services) -> VideoJob | None:
@@ -142,47 +174,6 @@ async def _ended(job: VideoJob, ours: Services) -> VideoJob | None:
         with suppress(SQLAlchemyError):
             found = await asyncio.to_thread(ours.store.get, job.id, job.owner)
     return found
-
-
-def _wake(ours: Services) -> None:
-    """Tell the dispatcher; where it is away it will look by itself."""
-    with suppress(Exception):
-        ours.wake()
-
-
-async def _accept(form: VideoForm, owner: str, ours: Services) -> VideoJob:
-    order = await read_video_order(form, owner, ours)
-    keeping = asyncio.create_task(asyncio.to_thread(_keep, order, ours))
-    try:
-        # Not cut short where the client hangs up: a thread goes on, and would go on unseen.
-        accepted = await asyncio.shield(keeping)
-    except asyncio.CancelledError:
-        await keeping
-        await asyncio.to_thread(ours.store.delete, order.job.id, owner)
-        raise
-    if not accepted:
-        raise ApiError(
-            429,
-            f"{ours.settings.max_queued} jobs are waiting, which are the most; try again later",
-            retry_after_s=await asyncio.to_thread(ours.store.seconds_a_job),
-        )
-    _wake(ours)
-    return order.job
-
-
-def _keep(order: VideoOrder, ours: Services) -> bool:
-    """Write down what was asked for; False, and nothing is kept, where too many jobs wait."""
-    accepted = False
-    try:
-        # Files first: a job that is accepted can always be started.
-        ours.files.write(order.job.id, SCENE, order.scene)
-        if order.drawn:
-            ours.files.write(order.job.id, DRAWN, order.drawn)
-        accepted = ours.store.add(order.job, ours.settings.max_queued)
-    finally:
-        if not accepted:
-            ours.files.remove(order.job.id)
-    return accepted
 
 
 async def _job(video_id: str, owner: str, ours: Services) -> VideoJob:

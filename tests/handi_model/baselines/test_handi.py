@@ -71,6 +71,13 @@ def test_a_whole_frame_has_no_area_and_no_outside(tiny, task):
     assert HandiMethod(tiny, "true", **STEPS)(everywhere).change_outside is None
 
 
+def test_a_model_without_the_motion_mask_has_no_area_of_its_own(fresh_tiny, task):
+    fresh_tiny.register_to_config(uses_mask=False)
+    made = HandiMethod(fresh_tiny, **STEPS)(task)
+    assert made.area is None and made.change_outside is None
+    assert (HandiMethod(fresh_tiny, "true", **STEPS)(task).area == task.area).all()
+
+
 def test_only_the_variant_that_says_so_looks_at_the_true_mask(tiny, task):
     for area, looks in [("predicted", False), ("frame", False), ("true", True)]:
         method = HandiMethod(tiny, area, **STEPS)

@@ -28,7 +28,7 @@ def by_loops(made, shown, real, real_shown):
                 distances.append(math.hypot(dx, dy))
                 hits += 1
     return (
-        total / (len(made) * 42),
+        total / (len(made) * 42) if hits else math.nan,
         sum(distances) / hits if hits else math.nan,
         hits / of_real if of_real else math.nan,
         hits / of_made if of_made else math.nan,
@@ -78,7 +78,8 @@ def test_hs_err_is_the_hand_refinement_loss_of_training(shown, real_shown, seed)
         torch.from_numpy(real)[None],
         torch.from_numpy(shown & real_shown)[None],
     )
-    assert hand_error(made, shown, real, real_shown).hs_err == pytest.approx(float(loss), rel=1e-5)
+    found = hand_error(made, shown, real, real_shown).hs_err
+    assert np.nan_to_num(found) == pytest.approx(float(loss), rel=1e-5)
 
 
 def test_a_clip_against_itself_is_without_error():
@@ -111,10 +112,10 @@ def test_the_divisor_stays_when_a_hand_is_lost():
     assert half.joint_error == pytest.approx(whole.joint_error)
 
 
-def test_a_clip_without_hands_does_not_win():
+def test_a_clip_without_hands_has_no_hs_err_and_a_recall_of_zero():
     nothing = np.zeros((3, 42), bool)
     error = hand_error(clip(0), nothing, clip(1), ~nothing)
-    assert error.hs_err == 0
+    assert math.isnan(error.hs_err)
     assert error.recall == 0
     assert math.isnan(error.joint_error)
     assert math.isnan(error.precision)
@@ -127,15 +128,23 @@ def test_hands_that_the_real_clip_does_not_show_cost_precision():
     assert math.isnan(error.recall)
 
 
-def test_two_clips_without_hands_have_neither_recall_nor_precision():
+def test_two_clips_without_hands_have_no_figure_of_them():
     nothing = np.zeros((3, 42), bool)
-    error = hand_error(clip(0), nothing, clip(1), nothing)
-    assert error.hs_err == 0
-    assert np.isnan([error.joint_error, error.recall, error.precision]).all()
+    assert np.isnan(figures(hand_error(clip(0), nothing, clip(1), nothing))).all()
+
+
+def test_a_hand_that_the_real_clip_does_not_show_is_no_merit():
+    left, right = np.zeros((3, 42), bool), np.zeros((3, 42), bool)
+    left[:, :21], right[:, 21:] = True, True
+    error = hand_error(clip(0), left, clip(1), right)
+    assert math.isnan(error.hs_err)
+    assert (error.recall, error.precision) == (0, 0)
 
 
 def test_undetected_joints_may_be_anything():
     made = np.full((1, 42, 2), np.nan)
+    made[0, 0] = 0.5
     shown = np.zeros((1, 42), bool)
-    error = hand_error(made, shown, clip(1)[:1], ~shown)
-    assert error.hs_err == 0
+    shown[0, 0] = True
+    error = hand_error(made, shown, clip(1)[:1], np.ones((1, 42), bool))
+    assert 0 < error.hs_err < 1 / 42

@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 
 from handi_model.metrics.frechet import Gaussian, frechet_distance
-from handi_model.metrics.intervals import CONFIDENCE, frechet_interval, mean_interval
+from handi_model.metrics.intervals import (
+    CONFIDENCE,
+    frechet_interval,
+    mean_interval,
+    relative_frechet,
+    relative_mean,
+)
 
 
 def distance(a: np.ndarray, b: np.ndarray) -> float:
@@ -151,3 +157,43 @@ def test_features_that_are_not_finite_are_refused(bad, which):
     pair[which][2, 1, 0] = bad
     with pytest.raises(ValueError, match="not finite"):
         frechet_interval(*pair, samples=5, seed=0)
+
+
+def test_a_relative_change_is_of_the_clips_that_have_both_figures():
+    base = np.array([1.0, 2.0, np.nan, 4.0, 9.0])
+    made = np.array([0.5, 1.0, 7.0, 2.0, np.nan])
+    found = relative_mean(made, base, samples=50, seed=0)
+    assert (found.value, found.low, found.high) == pytest.approx((-0.5, -0.5, -0.5))
+    assert found.clips == 3
+    assert math.isnan(relative_mean(made, 0 * base, samples=5, seed=0).value)
+    assert math.isnan(relative_mean(made[:1], base[:1], samples=5, seed=0).low)
+
+
+def test_most_intervals_of_a_relative_change_hold_the_true_one():
+    generator, held = np.random.default_rng(0), 0
+    for trial in range(150):
+        base = generator.gamma(4, 1, 80)
+        made = 0.8 * base + generator.normal(0, 0.5, 80)
+        found = relative_mean(made, base, samples=200, seed=trial)
+        held += found.low <= -0.2 <= found.high
+    assert held / 150 == pytest.approx(CONFIDENCE, abs=0.06)
+
+
+def test_a_relative_change_of_a_distance_is_that_of_both_and_as_wide_as_it_varies():
+    values, widths = [], []
+    for trial in range(120):
+        real, base, made = (clips(60, 1, 3, 3 * trial + part) for part in range(3))
+        base, made = base + 2, made + 1
+        found = relative_frechet(made, base, real, samples=10, seed=trial)
+        assert found.value == pytest.approx(distance(made, real) / distance(base, real) - 1)
+        values.append(found.value)
+        widths.append(found.high - found.low)
+    assert np.mean(values) == pytest.approx(-0.75, abs=0.05)
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * np.std(values), rel=0.2)
+
+
+def test_a_distance_from_a_run_that_is_at_none_has_no_relative_change():
+    real = clips(6, 1, 3, 0)
+    assert math.isnan(
+        relative_frechet(real + 1, real[:1].repeat(6, 0), real[:1].repeat(6, 0), 3, 0).value
+    )

@@ -8,8 +8,11 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
+import psutil
 import pytest
 import requests
 
@@ -20,6 +23,7 @@ from tests.integration.serve.clients import (
     all_completed,
     assert_same,
     clip_of,
+    content,
     seen,
     until,
 )
@@ -33,6 +37,17 @@ class At:
     """A service that something else has started."""
 
     url: str
+
+
+@contextmanager
+def stopped(process: psutil.Process) -> Iterator[None]:
+    """It neither answers nor ends, as on a machine that hangs."""
+    process.suspend()
+    try:
+        yield
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            process.resume()
 
 
 def healthy(service: Service) -> bool:
@@ -54,13 +69,38 @@ def test_a_replica_that_is_killed_over_a_job_is_replaced_and_the_job_is_done(ser
     assert_same(clip_of(service, job), clip_of(service, untouched))
 
 
-@pytest.mark.parametrize("deployment", ["Dispatcher", "Gateway"])
+@pytest.mark.parametrize("deployment", ["Sweeper", "Gateway"])
 def test_whatever_else_dies_the_jobs_are_done_and_none_is_started_again(service, deployment):
     jobs = [accepted(service, seed=seed) for seed in range(3)]
     until(lambda: seen(service, jobs[0])["progress"] >= 20)
     service.replicas(deployment)[0].kill()
     until(lambda: healthy(service))
     until(all_completed(service, jobs))
+    assert [seen(service, job)["attempts"] for job in jobs] == [1, 1, 1]
+
+
+def test_a_silent_replicas_job_is_done_by_another_and_its_late_result_is_dropped(service):
+    job = accepted(service, steps=50)
+    until(lambda: seen(service, job)["progress"] >= 20)
+    with stopped(service.replicas()[0]):
+        until(all_completed(service, [job]))
+        assert seen(service, job)["attempts"] == 2
+        made, ended = content(service, job), seen(service, job)["completed_at"]
+    # It goes on, unless it was replaced by now.
+    other = accepted(service)
+    until(all_completed(service, [other]))
+    assert content(service, job) == made and seen(service, job)["completed_at"] == ended
+
+
+@pytest.mark.parametrize("deployment", ["Sweeper", "Gateway"])
+def test_whatever_else_falls_silent_the_jobs_are_done_and_it_is_replaced(service, deployment):
+    jobs = [accepted(service, seed=seed) for seed in range(3)]
+    until(lambda: seen(service, jobs[0])["progress"] >= 20)
+    silent = service.replicas(deployment)[0]
+    with stopped(silent):
+        until(lambda: healthy(service))
+        until(all_completed(service, jobs))
+        until(lambda: any(one != silent for one in service.replicas(deployment)))
     assert [seen(service, job)["attempts"] for job in jobs] == [1, 1, 1]
 
 

@@ -52,6 +52,10 @@ def test_the_client_of_openai_makes_finds_and_deletes_clips(service):
     picture = ("scene.png", SCENE, "image/png")
     create = partial(client.videos.create, prompt="lift box", input_reference=picture)
     made = [create(seconds="1", extra_body={**QUICK, "seed": seed}) for seed in range(5)]
+    key = {"Idempotency-Key": "a key of the client's"}
+    under_key = [create(extra_body=QUICK, extra_headers=key).id for _ in range(2)]
+    assert under_key[0] == under_key[1] != made[-1].id
+    assert client.videos.delete(under_key[0]).deleted
     assert {video.status for video in made} <= {"queued", "in_progress"}
 
     last = client.videos.create_and_poll(
@@ -69,6 +73,11 @@ def test_the_client_of_openai_makes_finds_and_deletes_clips(service):
     assert again.status == client.videos.retrieve(made[2].id).status == "completed"
     assert again.seed == 2, "fields of ours travel in extra_body"
     assert len(decoded(client.videos.download_content(again.id).content)) == 8
+    whole = content(service, again.id)
+    part = ask(service, again.id, "/content", {"Range": "bytes=4-7"})
+    assert (part.status_code, part.content) == (206, whole[4:8])
+    head = requests.head(f"{service.url}/v1/videos/{again.id}/content")
+    assert (head.headers["Content-Length"], head.content) == (str(len(whole)), b"")
     area = client.videos.download_content(last.id, extra_query={"variant": "mask"})
     assert Image.open(io.BytesIO(area.content)).size == (80, 64)
 
@@ -108,7 +117,7 @@ def test_the_progress_of_a_job_goes_from_0_to_100_and_never_back(service):
 @slow
 def test_a_job_gives_its_clip_and_all_other_views_of_it(service):
     job = finished(service, post(service, size="80x64", seconds="1.5").json()["id"])
-    assert (job["size"], job["seconds"], job["num_frames"]) == ("80x64", "1.5", 12)
+    assert (job["size"], job["duration_s"], job["num_frames"]) == ("80x64", 1.5, 12)
 
     with av.open(io.BytesIO(content(service, job["id"]))) as container:
         stream = container.streams.video[0]

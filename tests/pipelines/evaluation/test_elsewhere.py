@@ -67,7 +67,7 @@ def test_clips_lie_in_any_storage(folder):
     found = find_elsewhere(folder, ["P01/7"])
     assert found["P01/7"].endswith("found/P01/7.npz")
     np.testing.assert_array_equal(
-        read_elsewhere(found["P01/7"], 3, 32).frames, colourful(3, 32, 32)
+        read_elsewhere(found["P01/7"], 3, 32, "crop").frames, colourful(3, 32, 32)
     )
 
 
@@ -80,8 +80,8 @@ def test_endings_in_capitals_are_endings(tmp_path):
     numbered_video(tmp_path / "a.mp4", 2).rename(tmp_path / "a.MP4")
     pictures(tmp_path / "b", 2, "PNG")
     found = find_elsewhere(str(tmp_path), ["a", "b"])
-    assert numbers(read_elsewhere(found["a"], 2, 64)) == [0, 1]
-    assert numbers(read_elsewhere(found["b"], 2, 64)) == [0, 1]
+    assert numbers(read_elsewhere(found["a"], 2, 64, "crop")) == [0, 1]
+    assert numbers(read_elsewhere(found["b"], 2, 64, "crop")) == [0, 1]
 
 
 def test_a_mask_picture_is_no_clip(tmp_path):
@@ -124,20 +124,20 @@ def test_a_folder_that_is_not_there_is_one_line(tmp_path):
 @pytest.mark.parametrize("frames", [2, 8])
 def test_a_video_of_as_many_frames_gives_those_in_order(tmp_path, name, codec, fps, frames):
     video = numbered_video(tmp_path / name, frames, codec=codec, fps=fps)
-    assert numbers(read_elsewhere(f"file://{video}", frames, 64)) == list(range(frames))
+    assert numbers(read_elsewhere(f"file://{video}", frames, 64, "crop")) == list(range(frames))
 
 
 def test_so_does_a_gif(tmp_path):
     drawn = [Image.fromarray(numbered_frame(number)) for number in range(8)]
     drawn[0].save(tmp_path / "clip.gif", save_all=True, append_images=drawn[1:], duration=125)
-    assert numbers(read_elsewhere(str(tmp_path / "clip.gif"), 8, 64)) == list(range(8))
+    assert numbers(read_elsewhere(str(tmp_path / "clip.gif"), 8, 64, "crop")) == list(range(8))
 
 
 def test_an_mp4_of_ours_gives_nearly_the_frames_of_its_npz(tmp_path):
     frames = colourful(16, 64, 64)
     write_made(str(tmp_path), "clip", Made(frames, None, None), COST, fps=8)
-    exact = read_elsewhere(str(tmp_path / "clip.npz"), 16, 64)
-    near = read_elsewhere(str(tmp_path / "clip.mp4"), 16, 64)
+    exact = read_elsewhere(str(tmp_path / "clip.npz"), 16, 64, "crop")
+    near = read_elsewhere(str(tmp_path / "clip.mp4"), 16, 64, "crop")
     np.testing.assert_array_equal(exact.frames, frames)
     differences = np.abs(near.frames.astype(int) - frames)
     assert differences.mean() < 2
@@ -149,7 +149,7 @@ def test_an_mp4_of_ours_gives_nearly_the_frames_of_its_npz(tmp_path):
 @pytest.mark.parametrize("count", [9, 17, 49])
 def test_a_longer_video_is_thinned_out_evenly(tmp_path, count):
     video = numbered_video(tmp_path / "clip.mp4", min(count, 36))
-    found = np.array(numbers(read_elsewhere(str(video), 8, 64)))
+    found = np.array(numbers(read_elsewhere(str(video), 8, 64, "crop")))
     steps = np.diff(found)
     assert (found[0], found[-1]) == (0, min(count, 36) - 1)
     assert steps.min() > 0 and steps.max() - steps.min() <= 2
@@ -158,7 +158,7 @@ def test_a_longer_video_is_thinned_out_evenly(tmp_path, count):
 @pytest.mark.parametrize("count", [1, 3, 5])
 def test_the_frames_of_a_shorter_video_are_repeated(tmp_path, count):
     video = numbered_video(tmp_path / "clip.mp4", count)
-    found = numbers(read_elsewhere(str(video), 8, 64))
+    found = numbers(read_elsewhere(str(video), 8, 64, "crop"))
     assert found == sorted(found)
     assert set(found) == set(range(count))
 
@@ -174,13 +174,15 @@ def test_the_frames_of_a_shorter_video_are_repeated(tmp_path, count):
     ],
 )
 def test_pictures_are_thinned_or_repeated_evenly(tmp_path, count, expected):
-    assert numbers(read_elsewhere(str(pictures(tmp_path / "clip", count)), 4, 64)) == expected
+    assert (
+        numbers(read_elsewhere(str(pictures(tmp_path / "clip", count)), 4, 64, "crop")) == expected
+    )
 
 
 def test_exact_frames_are_thinned_likewise(tmp_path):
     frames = np.stack([numbered_frame(number, 64, 64) for number in range(10)])
     write_made(str(tmp_path), "clip", Made(frames, None, None), COST, fps=8)
-    found = read_elsewhere(str(tmp_path / "clip.npz"), 4, 64)
+    found = read_elsewhere(str(tmp_path / "clip.npz"), 4, 64, "crop")
     np.testing.assert_array_equal(found.frames, frames[[0, 3, 6, 9]])
 
 
@@ -188,12 +190,12 @@ def test_exact_frames_are_thinned_likewise(tmp_path):
 def test_pictures_are_taken_in_the_order_of_their_names(tmp_path, ending):
     folder = pictures(tmp_path / "clip", 12, ending)
     (folder / "notes.txt").write_text("")
-    assert numbers(read_elsewhere(f"file://{folder}", 12, 64)) == list(range(12))
+    assert numbers(read_elsewhere(f"file://{folder}", 12, 64, "crop")) == list(range(12))
 
 
 def test_numbers_without_leading_zeros_are_numbers(tmp_path):
     folder = pictures(tmp_path / "clip", 12, digits=1)
-    assert numbers(read_elsewhere(str(folder), 12, 64)) == list(range(12))
+    assert numbers(read_elsewhere(str(folder), 12, 64, "crop")) == list(range(12))
 
 
 @pytest.mark.parametrize("kind", ["RGBA", "L", "P"])
@@ -202,7 +204,7 @@ def test_pictures_of_other_kinds_come_as_rgb(tmp_path, kind):
     folder.mkdir()
     for number in range(2):
         Image.fromarray(numbered_frame(number)).convert(kind).save(folder / f"{number}.png")
-    found = read_elsewhere(str(folder), 2, 64)
+    found = read_elsewhere(str(folder), 2, 64, "crop")
     assert found.frames.shape == (2, 64, 64, 3)
     assert numbers(found) == [0, 1]
 
@@ -217,7 +219,7 @@ def test_of_frames_that_are_not_square_the_middle_is_kept(tmp_path, height, widt
     for number, frame in enumerate(frames):
         Image.fromarray(frame).save(tmp_path / "clip" / f"{number}.png")
     top, left = (height - 32) // 2, (width - 32) // 2
-    found = read_elsewhere(str(tmp_path / "clip"), 2, 32).frames
+    found = read_elsewhere(str(tmp_path / "clip"), 2, 32, "crop").frames
     candidates = [
         frames[:, top + y : top + y + 32, left + x : left + x + 32] for y in (0, 1) for x in (0, 1)
     ]
@@ -233,7 +235,7 @@ def test_beside_padded_clips_the_whole_frame_is_padded(tmp_path):
 def test_frames_of_another_size_are_resized(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (2, 32, 64, 3)).astype(np.uint8)
     np.savez(tmp_path / "clip.npz", frames=frames)
-    found = read_elsewhere(str(tmp_path / "clip.npz"), 2, 16).frames
+    found = read_elsewhere(str(tmp_path / "clip.npz"), 2, 16, "crop").frames
     middle = frames[:, :, 16:48].reshape(2, 16, 2, 16, 2, 3).mean((2, 4))
     assert found.dtype == np.uint8
     np.testing.assert_allclose(found, middle, atol=0.51)
@@ -241,7 +243,7 @@ def test_frames_of_another_size_are_resized(tmp_path):
 
 def test_a_video_that_is_not_square_is_cut_in_the_middle(tmp_path):
     video = numbered_video(tmp_path / "clip.mp4", 2)
-    found = read_elsewhere(str(video), 2, 64).frames
+    found = read_elsewhere(str(video), 2, 64, "crop").frames
     assert found.shape == (2, 64, 64, 3)
     # The dark corner is 24 pixels wide, 16 of which are cut off.
     assert found[1, 4, :4].max() < 20 < found[1, 4, 12:].min()
@@ -266,10 +268,10 @@ def test_a_mask_beside_the_clip_is_its_motion_area(tmp_path, kind):
         clip = stem
     else:
         clip = numbered_video(stem.with_suffix(".mp4"), 2)
-    without = read_elsewhere(str(clip), 2, 64)
+    without = read_elsewhere(str(clip), 2, 64, "crop")
     assert without.area is None
     Path(f"{stem}-mask.png").write_bytes(encode_mask(area()))
-    made = read_elsewhere(str(clip), 2, 64)
+    made = read_elsewhere(str(clip), 2, 64, "crop")
     assert made.area is not None and made.area.dtype == bool
     np.testing.assert_array_equal(made.area, area()[:, 16:80])
     np.testing.assert_array_equal(made.frames, without.frames)
@@ -279,13 +281,13 @@ def test_a_mask_beside_the_clip_is_its_motion_area(tmp_path, kind):
 def test_the_area_of_exact_frames_is_cut_as_they_are(tmp_path):
     frames = np.zeros((2, 64, 96, 3), np.uint8)
     write_made(str(tmp_path), "clip", Made(frames, area(), None), COST, fps=8)
-    made = read_elsewhere(str(tmp_path / "clip.npz"), 2, 64)
+    made = read_elsewhere(str(tmp_path / "clip.npz"), 2, 64, "crop")
     np.testing.assert_array_equal(made.area, area()[:, 16:80])
 
 
 def test_an_area_of_another_size_is_resized(tmp_path):
     (tmp_path / "clip-mask.png").write_bytes(encode_mask(area()))
-    made = read_elsewhere(str(numbered_video(tmp_path / "clip.mp4", 2)), 2, 32)
+    made = read_elsewhere(str(numbered_video(tmp_path / "clip.mp4", 2)), 2, 32, "crop")
     np.testing.assert_array_equal(made.area, area()[::2, 16:80:2])
 
 
@@ -347,7 +349,7 @@ def broken(folder: Path, what: str) -> Path:
 def test_a_clip_that_cannot_be_read_is_one_line_that_names_it(tmp_path, what):
     clip = broken(tmp_path, what)
     with pytest.raises(ValueError) as refused:
-        read_elsewhere(str(clip), 4, 64)
+        read_elsewhere(str(clip), 4, 64, "crop")
     assert str(tmp_path / "clip") in str(refused.value)
     assert "\n" not in str(refused.value)
 
@@ -367,19 +369,19 @@ def test_a_video_that_is_cut_off_is_not_taken_for_a_shorter_one(tmp_path, name, 
     whole = video.read_bytes()
     video.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ValueError, match=name) as refused:
-        read_elsewhere(str(video), 4, 64)
+        read_elsewhere(str(video), 4, 64, "crop")
     assert "\n" not in str(refused.value)
 
 
 def test_a_folder_without_pictures_is_one_line(tmp_path):
     with pytest.raises(ValueError, match="no picture") as refused:
-        read_elsewhere(str(tmp_path), 4, 64)
+        read_elsewhere(str(tmp_path), 4, 64, "crop")
     assert str(tmp_path) in str(refused.value)
 
 
 def test_a_video_that_is_gone_is_one_line(tmp_path):
     with pytest.raises(ValueError, match=r"no such video$") as refused:
-        read_elsewhere(str(tmp_path / "clip.mp4"), 4, 64)
+        read_elsewhere(str(tmp_path / "clip.mp4"), 4, 64, "crop")
     assert str(tmp_path / "clip.mp4") in str(refused.value)
 
 
@@ -388,4 +390,4 @@ def test_an_area_that_is_no_mask_is_refused(tmp_path, area):
     file = tmp_path / "clip.npz"
     np.savez(file, frames=np.zeros((2, 16, 16, 3), np.uint8), area=area)
     with pytest.raises(ValueError, match=r"clip.npz: its area is .*give bool of shape"):
-        read_elsewhere(str(file), 2, 16)
+        read_elsewhere(str(file), 2, 16, "crop")

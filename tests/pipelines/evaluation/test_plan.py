@@ -17,6 +17,7 @@ from pipelines.evaluation.views import SeenHands
 from pipelines.frames import encode_mask
 from pipelines.parquet_rows import Place
 from pipelines.saved_model import WEIGHTS
+from pipelines.trained_on import TrainedOn, hashes
 from tests.videos import numbered_video
 
 IDS = ["P01/1", "P01/2", "P02/1"]
@@ -90,6 +91,34 @@ def test_what_is_made_is_not_made_again(tmp_path):
     make(ours, "of another data set")
     assert ours.to_make(clips()) == [0, 2]
     assert [Path(url).name for url in ours.done(clips())] == ["2.npz"]
+
+
+def test_how_many_clips_a_model_was_trained_on_is_known_or_said_not_to_be(tmp_path):
+    model = Path(saved_model(tmp_path / "model"))
+    assert planned(tmp_path, "ours", model=str(model)).trained_on is None
+    for ids, complete, expected in (
+        (IDS[:2], True, 2),
+        (["another"], True, 0),
+        # What it began from is not known.
+        (IDS[:2], False, 2),
+        (["another"], False, None),
+    ):
+        TrainedOn(("0",), hashes([], ids, ids), complete).write(model)
+        rows = plan(settings(tmp_path, model=str(model)), clips())
+        found = {one.method.name: one.trained_on for one in rows}
+        assert found["ours"] == found["ours, no mask"] == expected
+        assert found["real clip"] is None
+
+
+def test_a_model_without_the_motion_mask_is_not_evaluated_without_it_once_more(tmp_path):
+    model = saved_model(tmp_path / "model", uses_mask=False)
+    rows = plan(settings(tmp_path, model=model), clips())
+    assert [one.method.name for one in rows if one.made] == ["ours"]
+    ours = next(one.method for one in rows if one.made)
+    assert (ours.area, ours.without) == ("frame", "mask")
+    again = [{"name": "anywhere", "kind": "handi", "model": model, "area": "frame"}]
+    rows = plan(settings(tmp_path, model=model, methods=again), clips())
+    assert [one.method.name for one in rows if one.made] == ["ours", "anywhere"]
 
 
 def test_a_storage_that_does_not_answer_is_one_line(monkeypatch):

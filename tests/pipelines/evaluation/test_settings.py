@@ -82,6 +82,7 @@ def test_a_slug_is_of_letters_that_every_storage_takes():
     [
         ("handi", {}, {"area": "predicted"}),
         ("handi", {"area": "true", "mask_steps": 3}, {"area": "true", "mask_steps": 3}),
+        ("handi", {"without": "hand loss"}, {"area": "predicted"}),
         ("animate-anything", {"guidance_scale": 2}, {"guidance_scale": 2}),
         ("cogvideox", {"height": 480, "num_frames": 49}, {"height": 480, "num_frames": 49}),
         ("i2vgen-xl", {"num_inference_steps": 9}, {"num_inference_steps": 9}),
@@ -111,6 +112,7 @@ def test_a_folder_without_clips_is_one_line():
         {"guidance_scale": 3},
         {"kind": "handi", "clips": None, "model": "m", "height": 64},
         {"kind": "pia", "clips": None, "model": "m", "mask_steps": 4},
+        {"kind": "pia", "clips": None, "model": "m", "without": "mask"},
         {"kind": "real"},
     ],
 )

@@ -60,7 +60,7 @@ def test_every_column_is_a_mean_over_clips_or_a_distance_of_all():
             expected = frechet(made, real, column.features, CLIPS)
         else:
             values = [made[clip].figures[column.key] for clip in CLIPS]
-            expected = column.scale * float(np.mean(values))
+            expected = float(np.mean(values))
         assert one.value == pytest.approx(expected)
         assert one.low <= one.value <= one.high
         assert one.clips == 8
@@ -169,11 +169,29 @@ def test_the_real_clip_is_at_no_distance_of_itself():
         assert found[key].value == pytest.approx(0, abs=1e-9)
 
 
-def test_the_worst_hs_err_comes_first_and_those_without_one_last():
+def test_a_method_without_hands_has_no_hs_err_and_one_with_few_that_of_those():
+    real = all_scores(100)
+    nothing = {"hs_err": math.nan, "hs_err_area": math.nan, "recall": 0.0}
+    made = {clip: scores(i, **nothing) for i, clip in enumerate(CLIPS)}
+    found = table(made, real)
+    for key in ("hs_err", "hs_err_area"):
+        one = found[key]
+        assert np.isnan([one.value, one.low, one.high]).all() and one.clips == 0
+    assert found["recall"].value == 0 and found["recall"].clips == 8
+    made["c1"], made["c2"] = scores(1, hs_err=0.25), scores(2, hs_err=0.25)
+    few = table(made, real)["hs_err"]
+    assert (few.value, few.low, few.high, few.clips) == (0.25, 0.25, 0.25, 2)
+
+
+def test_clips_that_lose_the_hands_come_first_then_the_worst_hs_err_and_those_without_hands_last():
     errors = {"a": 0.1, "b": 0.3, "c": math.nan, "d": 0.2, "e": 0.3, "f": math.nan}
-    scored = {clip: scores(0, hs_err=error) for clip, error in errors.items()}
-    assert ranked(scored, 99) == ["b", "e", "d", "a", "c", "f"]
-    assert ranked(scored, 2) == ["b", "e"]
+    recalls = {"b": 0.8, "c": math.nan, "e": 0.9, "f": 0.0}
+    scored = {
+        clip: scores(0, hs_err=error, recall=recalls.get(clip, 0.5))
+        for clip, error in errors.items()
+    }
+    assert ranked(scored, 99) == ["f", "b", "e", "d", "a", "c"]
+    assert ranked(scored, 2) == ["f", "b"]
     assert ranked(scored, 0) == []
 
 

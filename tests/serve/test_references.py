@@ -11,9 +11,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from serve.http import intake
+from serve.http import references
 from serve.http.errors import ApiError
-from serve.http.intake import fetch
+from serve.http.references import fetch
 from tests.serve.conftest import png
 
 PICTURE = png()
@@ -172,7 +172,7 @@ def test_an_answer_that_breaks_off_is_told(host):
 
 
 def test_a_host_that_does_not_answer_in_time_is_told(host, monkeypatch):
-    monkeypatch.setattr(intake, "FETCH_S", 0.2)
+    monkeypatch.setattr(references, "FETCH_S", 0.2)
     assert "cannot be fetched" in refused(f"{host.url}/slow", ["127.0.0.1"])
 
 
