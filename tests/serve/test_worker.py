@@ -150,7 +150,7 @@ def test_jobs_are_done_without_anybody_who_sends_them(model, settings, store, fi
             for one in jobs:
                 assert files.read(seen(store, one).result, "video.mp4") == b"a"
             replica.worker.check()
-            assert replica.figures.of("ended") == ["completed"] * 3
+        assert replica.figures.of("ended") == ["completed"] * 3
 
     asyncio.run(live())
 
@@ -255,8 +255,8 @@ def test_a_deleted_job_of_a_running_batch_is_neither_written_nor_does_it_hold_up
             await until(lambda: replica.held.all_void([ticket]))
             model.go_on()
             await until(completed(store, both[1]))
-            assert not files.has(place, "video.mp4")
-            assert replica.figures.of("ended") == ["completed"]
+        assert not files.has(place, "video.mp4")
+        assert replica.figures.of("ended") == ["completed"]
 
     asyncio.run(live())
 
@@ -271,8 +271,8 @@ def test_a_batch_of_which_all_are_deleted_ends_at_once(model, settings, store, f
             store.delete(long.id, "")
             other = accepted(store, files)
             await until(completed(store, other))
-            assert replica.figures.of("batch") == [1], "the other's alone"
-            assert replica.figures.of("interrupted") == []
+        assert replica.figures.of("batch") == [1], "the other's alone"
+        assert replica.figures.of("interrupted") == []
 
     asyncio.run(live())
 
