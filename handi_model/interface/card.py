@@ -30,9 +30,10 @@ __all__ = ["{name}"]
 '''
 
 STAGES = {
-    True: "Stage 1 denoises where the hands will move, stage 2 the clip inside that area; outside of\n"
-    "it every frame is the input picture.",
-    False: "It was trained without motion areas: there is no stage 1, and a clip may change anywhere.",
+    True: "Stage 1 denoises where the hands will move, stage 2 the clip inside that area; outside\n"
+    "of it every frame is the input picture.",
+    False: "It was trained without motion areas: there is no stage 1, and a clip may change\n"
+    "anywhere.",
 }
 """By whether the model uses motion areas."""
 
