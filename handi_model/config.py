@@ -23,7 +23,7 @@ DType = Literal["float32", "bfloat16", "float16"]
 
 DEFAULT_FPS = 8.0
 """Of a model that has seen no data set, and of those saved before they knew their rate."""
-HIGHEST_FPS = 120.0
+LOWEST_FPS, HIGHEST_FPS = 0.1, 120.0
 
 
 class ModelConfig(BaseModel):
@@ -39,7 +39,7 @@ class ModelConfig(BaseModel):
     num_frames: int = Field(16, ge=2, description="Frames of a clip (L).")
     fps: float = Field(
         DEFAULT_FPS,
-        gt=0,
+        ge=LOWEST_FPS,
         le=HIGHEST_FPS,
         description="Frames a second that its clips are played at: those of the data set that it "
         "was trained on.",

@@ -1,4 +1,4 @@
-"""A checked call of the pipeline carried out: both stages, and the user's callback between steps."""
+"""A checked call of the pipeline carried out: both stages, and what a callback does between."""
 
 from __future__ import annotations
 
@@ -229,13 +229,13 @@ class Generation:
             for one in given
         ]
         noise = dict(zip(STAGES, torch.stack(drawn, 1), strict=True))
-        for stage, own in (("mask", request.mask_latents), ("video", request.latents)):
+        for stage, own in zip(STAGES, (request.mask_latents, request.latents), strict=True):
             if own is not None:
                 noise[stage] = own.to(latents)
         generators: dict[Stage, list[torch.Generator]] = {}
         for one in request.generators or ():
             for stage in STAGES:
                 seed = int(torch.randint(2**62, (), generator=one, device=one.device))
-                own = torch.Generator(one.device).manual_seed(seed)
-                generators.setdefault(stage, []).append(own)
+                of_stage = torch.Generator(one.device).manual_seed(seed)
+                generators.setdefault(stage, []).append(of_stage)
         return noise, generators

@@ -144,10 +144,7 @@ class HandiPipeline(DiffusionPipeline, LoraWeights, VaeMemory):
         feather: int = 0,
         output_type: str = "np",
         decode_chunk_size: int = 16,
-        callback_on_step_end: StepCallback
-        | PipelineCallback
-        | MultiPipelineCallbacks
-        | None = None,
+        callback_on_step_end: StepCallback | None = None,
         return_dict: bool = True,
         *,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),

@@ -222,16 +222,10 @@ def check_embeds(name: str, embeds: Any, channels: int, count: int | None = None
     """How many embedded instructions there are, in (B, T, channels)."""
     if not isinstance(embeds, Tensor) or not embeds.is_floating_point():
         raise ValueError(f"{name}: must be a tensor of floats, as pipe.encode_prompt gives it")
-    wanted = ("B" if count is None else count, "T", channels)
-    if (
-        embeds.ndim != 3
-        or embeds.shape[2] != channels
-        or 0 in embeds.shape
-        or len(embeds) != (count or len(embeds))
-    ):
-        raise ValueError(
-            f"{name}: shape {tuple(embeds.shape)} is not ({', '.join(map(str, wanted))})"
-        )
+    fits = embeds.ndim == 3 and embeds.shape[2] == channels and 0 not in embeds.shape
+    if not fits or len(embeds) != (count or len(embeds)):
+        wanted = f"({count or 'B'}, T, {channels})"
+        raise ValueError(f"{name}: shape {tuple(embeds.shape)} is not {wanted}")
     return len(embeds)
 
 

@@ -71,7 +71,8 @@ def ablate(settings: AblationSettings, bench: Bench) -> None:
                 fit_settings = stage_2_alone(fit_settings)
             pipe, _ = learn(bench, fit_settings, losses, uses_mask)
             generated = generate(pipe, bench.clips, seed)
-            figures = mean_of(measure(generated, bench.clips, bench.detector))
+            threshold = settings.losses.presence_threshold
+            figures = mean_of(measure(generated, bench.clips, bench.detector, threshold))
             write_bytes(f"{where}.png", encode_png(picture(generated, bench.clips)))
             write_bytes(f"{where}.json", as_json({"figures": figures, **decisive(settings)}))
     runs = {

@@ -108,6 +108,8 @@ FIGURES = {
     "hs_err": ("HS-Err", "squared distance of the joints; lower is better", "{:.5f}"),
     "joint_error": ("joint distance", "share of the frame; lower is better", "{:.4f}"),
     "presence": ("presence", "the detector's score of the hands; 1 is best", "{:.2f}"),
+    "hand_recall": ("hands found", "share of the true hands; 1 is best", "{:.2f}"),
+    "hand_distance": ("their joints", "distance in hand sizes; lower is better", "{:.3f}"),
     "mask_noise": ("L_noise, stage 1", "lower is better", "{:.3f}"),
     "video_noise": ("L_noise, stage 2", "lower is better", "{:.3f}"),
 }

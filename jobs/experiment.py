@@ -181,6 +181,14 @@ class Experiment:
         """
         self._put(self._models, _Model(folder, name))
 
+    def flush(self, timeout_s: float) -> bool:
+        """Wait until the store has taken all that was logged so far, False after so long."""
+        deadline = time.monotonic() + timeout_s
+        with self._changed:
+            while self._waiting() and not self._over and time.monotonic() < deadline:
+                self._changed.wait(0.1)
+            return not self._waiting()
+
     def close(self, status: str = "FINISHED", timeout_s: float = 60) -> int:
         """Send what still waits, and end the run.
 

@@ -40,6 +40,12 @@ class Measured:
         hs_err, joint_error: see `HandError`. The joints are sought in the true hands' regions: on
             frames of 64 pixels the palm network misses most hands even of the real clip.
         presence: mean presence score of the hands in these regions, [0, 1].
+        hand_recall: share of the true hands that are found: whose presence score reaches the
+            threshold. What the detector takes for joints where there is no hand at all is hardly
+            further off than those of a blurred one, so distances say little without it.
+        hand_distance: mean distance of the found hands' joints, in sizes of the true hand: the
+            longer side of the box around its joints. Distances relative to the hand are those of
+            MediaPipe Hands (Zhang et al. 2020), there by the size of the palm, which foreshortens.
     """
 
     clip_id: str
@@ -50,6 +56,8 @@ class Measured:
     hs_err: float
     joint_error: float
     presence: float
+    hand_recall: float
+    hand_distance: float
 
     @property
     def gain(self) -> float:
@@ -95,8 +103,15 @@ def generate(
     return Generated(np.stack([eight_bit(clip) for clip in out.frames]), out.masks > 0)
 
 
-def measure(generated: Generated, clips: TrainingClips, detector: HandDetector) -> list[Measured]:
-    """Measure generated clips against the real ones."""
+def measure(
+    generated: Generated, clips: TrainingClips, detector: HandDetector, presence_threshold: float
+) -> list[Measured]:
+    """Measure generated clips against the real ones.
+
+    Args:
+        presence_threshold: a hand is found from this presence score on, [0, 1], see
+            `LossSettings`.
+    """
     length = clips.frames.shape[1]
     real = clips.frames / np.float32(255)
     result = []
@@ -115,7 +130,7 @@ def measure(generated: Generated, clips: TrainingClips, detector: HandDetector) 
                 outside_equal=bool(
                     (generated.frames[i][:, outside] == clips.frames[i, 0][outside]).all()
                 ),
-                **_hand_figures(found, clips, i),
+                **_hand_figures(found, clips, i, presence_threshold),
             )
         )
     return result
@@ -157,15 +172,28 @@ def hands_in_true_regions(
     return FoundHands(joints.numpy(), presence.cpu().numpy(), (regions[..., 2] > 0).numpy())
 
 
-def _hand_figures(found: FoundHands, clips: TrainingClips, clip: int) -> dict[str, float]:
-    """HS-Err, joint distance and presence."""
-    visible = np.repeat(clips.detected[clip], 21, axis=1)
+def _hand_figures(
+    found: FoundHands, clips: TrainingClips, clip: int, presence_threshold: float
+) -> dict[str, float]:
+    """What `Measured` says of hands; NaN for a clip that has none, or where none is found."""
+    detected = clips.detected[clip]
+    visible = np.repeat(detected, 21, axis=1)
     error = hand_error(found.joints, visible, clips.joints[clip], visible)
     there = found.presence[found.sought]
+    seen = detected & (found.presence >= presence_threshold)
+    pixels = np.array(clips.frames.shape[3:1:-1])
+    hands, true_hands = (
+        (joints * pixels).reshape(-1, 2, 21, 2)[seen]
+        for joints in (found.joints, clips.joints[clip])
+    )
+    sizes = np.ptp(true_hands, axis=1).max(axis=1, keepdims=True)
+    distances = np.linalg.norm(hands - true_hands, axis=2) / sizes
     return {
         "hs_err": error.hs_err,
         "joint_error": error.joint_error,
         "presence": float(there.mean()) if len(there) else math.nan,
+        "hand_recall": float(seen.sum() / detected.sum()) if detected.any() else math.nan,
+        "hand_distance": float(distances.mean()) if len(distances) else math.nan,
     }
 
 

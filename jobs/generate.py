@@ -30,6 +30,7 @@ from pipelines.clip_files import clip_strip, eight_bit, encode_gif, encode_mp4, 
 from pipelines.models import load_pipeline
 from pipelines.places import ModelPlace, Url
 from pipelines.records import one_line
+from pipelines.running.job_error import JobError
 from pipelines.storage import join, read_bytes, writable, write_bytes
 
 CALL = {
@@ -112,6 +113,8 @@ def main() -> None:
         )
     except ValueError as error:
         stop(one_line(error))
+    except FloatingPointError as error:
+        raise JobError(one_line(error)) from None
     used = {
         **settings.model_dump(),
         **{name: getattr(request, name) for name in CALL - {"height", "width", "guidance_scale"}},

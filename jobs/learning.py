@@ -61,14 +61,15 @@ def prepare(settings: LearningSettings) -> Bench:
     if settings.threads:
         torch.set_num_threads(settings.threads)
     try:
-        clips = read_training_clips(settings.data, settings.clips, settings.resolution)
-        index = read_clip_index(settings.data)
         config = ModelConfig.of(
             "tiny",
             resolution=settings.resolution,
             num_inference_steps=settings.num_inference_steps,
-            fps=index.fps([index.clip_ids.index(clip_id) for clip_id in clips.clip_ids]),
         )
+        clips = read_training_clips(settings.data, settings.clips, config.resolution)
+        index = read_clip_index(settings.data)
+        fps = index.fps([index.clip_ids.index(clip_id) for clip_id in clips.clip_ids])
+        config = config.model_copy(update={"fps": fps})
         device = usable_device(settings.device)
         detector = HandDetector.load(settings.hand_model).to(device)
         settings.output = writable(settings.output)

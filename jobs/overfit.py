@@ -37,7 +37,7 @@ def overfit(settings: LearningSettings, bench: Bench) -> None:
     clips = bench.clips
     pipe, log = learn(bench, settings.fit, settings.losses)
     generated = generate(pipe, clips, settings.fit.seed)
-    rows = measure(generated, clips, bench.detector)
+    rows = measure(generated, clips, bench.detector, settings.losses.presence_threshold)
     with tempfile.TemporaryDirectory() as scratch:
         pipe.save_pretrained(scratch)
         own = hashes([], clips.clip_ids, clips.narrations)

@@ -27,7 +27,10 @@ from jobs.fit_report import Pictures, generate, measure, pictures
 from pipelines.records import HELD_BACK
 from pipelines.training_clips import TrainingClips
 
-FIGURES = ("mask_iou", "psnr", "gain", "hs_err", "joint_error", "presence")
+FIGURES = (
+    *("mask_iou", "psnr", "gain"),
+    *("hs_err", "joint_error", "presence", "hand_recall", "hand_distance"),
+)
 """What is kept of `Measured`."""
 
 
@@ -118,6 +121,7 @@ def validate(
     clips: TrainingClips,
     settings: ValidationSettings,
     seed: int,
+    presence_threshold: float,
     shown: Collection[str] | None = None,
     on_clip: Callable[[ValidatedClip], None] | None = None,
 ) -> list[ValidatedClip]:
@@ -127,6 +131,7 @@ def validate(
     fewer clips.
 
     Args:
+        presence_threshold: see `measure`.
         shown: ids of the clips to draw; default the first `settings.shown`.
         on_clip: called after each clip.
 
@@ -141,7 +146,8 @@ def validate(
     with torch.no_grad(), evaluating(pipe.unet):
         for i, clip_id in enumerate(clips.clip_ids):
             one = _clip(clips, i)
-            done = _validated(pipe, bare, networks.detector, one, settings, seed, clip_id in drawn)
+            looks = (settings, seed, presence_threshold, clip_id in drawn)
+            done = _validated(pipe, bare, networks.detector, one, *looks)
             result.append(done)
             if on_clip:
                 on_clip(done)
@@ -155,6 +161,7 @@ def _validated(
     clip: TrainingClips,
     settings: ValidationSettings,
     seed: int,
+    presence_threshold: float,
     shown: bool,
 ) -> ValidatedClip:
     """Validate the only clip of `clip`."""
@@ -173,7 +180,7 @@ def _validated(
         mask_steps=settings.mask_steps,
         guidance_scale=settings.guidance_scale,
     )
-    (measured,) = measure(generated, clip, detector)
+    (measured,) = measure(generated, clip, detector, presence_threshold)
     numbers = measured.numbers()
     if not networks.uses_mask:
         numbers["mask_iou"] = math.nan

@@ -10,7 +10,7 @@ from statistics import median
 
 import pyarrow.parquet as pq
 
-from handi_model.config import DEFAULT_FPS, HIGHEST_FPS
+from handi_model.config import DEFAULT_FPS, HIGHEST_FPS, LOWEST_FPS
 from handi_model.damage import DamagedFile
 from pipelines.clip_content import CONTENT, content_sha256
 from pipelines.dataset import ANEW
@@ -57,11 +57,13 @@ class ClipIndex:
             clips: indices of those that count; all by default.
 
         Returns:
-            Up to `HIGHEST_FPS`, in hundredths; `DEFAULT_FPS` where no clip's rate is known.
+            From `LOWEST_FPS` to `HIGHEST_FPS`; `DEFAULT_FPS` where no clip's rate is known.
         """
         rates = self.rates if clips is None else [self.rates[clip] for clip in clips]
         known = [rate for rate in rates if rate is not None]
-        return min(round(median(known), 2), HIGHEST_FPS) if known else DEFAULT_FPS
+        if not known:
+            return DEFAULT_FPS
+        return min(max(float(f"{median(known):.4g}"), LOWEST_FPS), HIGHEST_FPS)
 
 
 def clip_rate(times_s: Sequence[float] | None) -> float | None:

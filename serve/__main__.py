@@ -13,6 +13,7 @@ from pipelines.running.interrupts import Interrupted, run_job
 
 # isort: split
 
+import os
 import sys
 import time
 
@@ -72,6 +73,8 @@ def run(address: Address, arguments: dict[str, str]) -> None:
     from serve.settings import ServeSettings
 
     application = app(arguments)
+    # Serve's controller reads it: whoever is silent or broken is not given `drain_s` to end well.
+    os.environ.setdefault("RAY_SERVE_FORCE_STOP_UNHEALTHY_REPLICAS", "1")
     join_cluster(log_to_driver=True)
     runs_already = serve_is_running()
     try:

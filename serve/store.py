@@ -69,6 +69,8 @@ class JobStore:
         Gateways at once may add one job each, but under one key only one of them. It gets its time,
         unless it has one, and its turn.
         """
+        if job.idempotency_key:
+            self._change(_freed_key(job))
         row: dict[str, Any] = {
             column.key: bindparam(column.key, getattr(job, column.key), column.type)
             for column in VideoJob.__mapper__.columns
@@ -80,8 +82,6 @@ class JobStore:
         added = added.returning(VideoJob.created_at, VideoJob.turn)
         try:
             with self._engine.begin() as connection:
-                if job.idempotency_key:
-                    connection.execute(_freed_key(job))
                 found = connection.execute(added).first()
         except IntegrityError:  # the unique index of the keys
             return False
@@ -276,15 +276,8 @@ def _visible(owner: str | None = None) -> list[Any]:
 
 def _freed_key(job: VideoJob) -> Any:
     """An update that takes the key of a job from one that is over but not swept up yet."""
-    return (
-        update(VideoJob)
-        .where(
-            VideoJob.owner == job.owner,
-            VideoJob.idempotency_key == job.idempotency_key,
-            not_(and_(*_visible())),
-        )
-        .values(idempotency_key=None)
-    )
+    same = (VideoJob.owner == job.owner, VideoJob.idempotency_key == job.idempotency_key)
+    return update(VideoJob).where(*same, not_(and_(*_visible()))).values(idempotency_key=None)
 
 
 def _valid(*tickets: str) -> list[Any]:

@@ -10,7 +10,9 @@ from __future__ import annotations
 import zipfile
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from handi_model.hands import palm
@@ -84,12 +86,12 @@ class HandDetector(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, frames: Tensor) -> Detection:
+    def forward(self, frames: Tensor | NDArray) -> Detection:
         """Detect up to two hands on each frame.
 
         Args:
-            frames: (N, H, W, 3) RGB, uint8 or float in [0, 1], on any device. Floats are rounded
-                to 8 bits, the only frames that MediaPipe takes.
+            frames: (N, H, W, 3) RGB, uint8 or float in [0, 1]; an array, or a tensor on any
+                device. Floats are rounded to 8 bits, the only frames that MediaPipe takes.
 
         Returns:
             Detection on the detector's device.
@@ -97,6 +99,7 @@ class HandDetector(nn.Module):
         Raises:
             ValueError: if the frames have another shape, type or range.
         """
+        frames = self._tensor(frames)
         _check_frames(frames)
         if frames.is_floating_point() and frames.numel():
             low, high = (float(value) for value in torch.aminmax(frames))
@@ -112,11 +115,14 @@ class HandDetector(nn.Module):
         found = [self._detect(part.to(self._device)) for part in frames.split(portion)]
         return Detection(*map(torch.cat, zip(*found, strict=True)))
 
-    def landmarks(self, frames: Tensor, regions: Tensor) -> tuple[Tensor, Tensor]:
+    def landmarks(
+        self, frames: Tensor | NDArray, regions: Tensor | NDArray
+    ) -> tuple[Tensor, Tensor]:
         """Find the joints of hands in known regions; differentiable with respect to the frames.
 
         Args:
-            frames: (N, H, W, 3) RGB, float in [0, 1].
+            frames: (N, H, W, 3) RGB, uint8 or float in [0, 1]; a tensor or an array, as the
+                regions are.
             regions: (N, 2, 4) of the left and the right hand: centre x, centre y, side in pixels
                 of the frame, rotation in radians (see `regions.py`). Side 0 is no region.
 
@@ -127,6 +133,7 @@ class HandDetector(nn.Module):
         Raises:
             ValueError: if the shapes are not these.
         """
+        frames, regions = self._tensor(frames), self._tensor(regions)
         _check_frames(frames)
         if regions.shape != (len(frames), 2, 4):
             raise ValueError(
@@ -158,6 +165,16 @@ class HandDetector(nn.Module):
         """
         joints, presence, _ = self._hands(frames, frame_index, regions)
         return joints, presence
+
+    def _tensor(self, values: Tensor | NDArray) -> Tensor:
+        """A tensor as it is, and an array as one on the detector's device."""
+        if isinstance(values, Tensor):
+            return values
+        if not isinstance(values, np.ndarray):
+            raise ValueError(f"frames must be a tensor or an array, got {type(values).__name__}")
+        # torch takes no arrays that are read-only, turned round or in another byte order.
+        native = np.array(values, dtype=values.dtype.newbyteorder("="), order="C")
+        return torch.from_numpy(native).to(self._device)
 
     @property
     def _device(self) -> torch.device:

@@ -7,6 +7,7 @@ the package must be installed.
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +22,7 @@ MODULES = {
 }
 """File -> what it imports, from where."""
 
-MODULE = '''"""Lets diffusers find {name} with `trust_remote_code=True`; the package handi must be installed."""
+MODULE = '''"""Lets diffusers find {name} where the package handi is installed."""
 
 from {module} import {name}
 
@@ -78,7 +79,7 @@ up: they are no record of what somebody did.
 """
 
 
-def write_beside(pipe: HandiPipeline, folder: str | Path) -> None:
+def write_beside(pipe: HandiPipeline, folder: str | os.PathLike) -> None:
     """Write card and modules into the folder that the pipeline was saved in.
 
     A README.md that is there stays: somebody may have written it.

@@ -29,9 +29,9 @@ class LoraWeights(StableDiffusionLoraLoaderMixin):
         parts = tuple(f"{part}." for part in cls._lora_loadable_modules)
         if not any(name.startswith(parts) for name in weights):
             raise ValueError(
-                f"load_lora_weights: it holds no weights of {' or '.join(cls._lora_loadable_modules)}, "
-                f"but {', '.join(list(weights)[:2]) or 'nothing'}; give what save_lora_weights of "
-                "this pipeline wrote"
+                "load_lora_weights: it holds no weights of unet or text_encoder, but "
+                f"{', '.join(list(weights)[:2]) or 'nothing'}; give what save_lora_weights of this "
+                "pipeline wrote"
             )
         return found
 

@@ -6,7 +6,7 @@ from diffusers import AutoencoderKL
 
 
 class VaeMemory:
-    """Frame by frame, or tile by tile; `decode_chunk_size` of a call bounds the frames at a time."""
+    """Frame by frame, or tile by tile; a call's `decode_chunk_size` bounds the frames at a time."""
 
     vae: AutoencoderKL
 

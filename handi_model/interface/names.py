@@ -65,5 +65,5 @@ class _Told:
                 run(made)
                 _add_names(module)
 
-            spec.loader.exec_module = run_and_tell  # type: ignore[method-assign]
+            spec.loader.exec_module = run_and_tell  # type: ignore[method-assign, assignment]
         return spec

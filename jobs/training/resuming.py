@@ -36,7 +36,10 @@ class Change:
 
     def undone(self) -> str:
         """What to give on the command line to have the value as it was."""
-        return f"--{self.key.replace('_', '-')} {_shown(self.before)}"
+        flag = self.key.replace("_", "-")
+        if isinstance(self.before, bool):
+            return f"--{flag}" if self.before else f"--no-{flag}"
+        return f"--{flag} {_shown(self.before)}"
 
 
 @dataclass(frozen=True)

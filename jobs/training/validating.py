@@ -31,6 +31,7 @@ def validate_together(work: Work, epoch: int, reporter: Reporter) -> dict[str, f
                 clips,
                 settings.validation,
                 settings.seed,
+                settings.losses.presence_threshold,
                 shown=shown,
             )
     tally = Tally.of(clip.figures for clip in done)

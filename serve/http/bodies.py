@@ -13,7 +13,6 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 
 from serve.http.errors import ApiError, shown
 from serve.http.services import services
@@ -30,6 +29,8 @@ OBJECTS = (*WRAPPERS, *ALIASES, "input_reference", "mask")
 
 FIELDS_BYTES = 2**16
 """Room for the fields beside the pictures."""
+MOST_VALUES = 10_000
+"""In a JSON body: of millions the parser makes millions of objects, while all others wait."""
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -62,22 +63,23 @@ def body_as(form: type[Form]) -> Callable[[Request], AsyncIterator[Form]]:
 async def fields_of(request: Request, most: int) -> AsyncIterator[dict[str, Any]]:
     """The fields as they were sent: texts and files of a form, values of a JSON object."""
     media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if media_type == "application/json":
-        yield _object(await request.body(), "the body")
-    elif media_type in FORMS:
-        try:
-            form = await request.form(max_part_size=most)
-        except (HTTPException, ClientDisconnect):
-            raise
-        except Exception:  # charsets that are none, names that are no text
-            raise ApiError(400, "the form cannot be parsed; send it in UTF-8") from None
-        try:
-            yield nested(form.multi_items())
-        finally:
-            await form.close()
-    else:
+    if media_type not in MEDIA_TYPES:
         what = f"{shown(media_type)!r} is not read" if media_type else "no Content-Type"
         raise ApiError(415, f"{what}; send multipart/form-data or application/json")
+    try:
+        body = await request.body() if media_type not in FORMS else b""
+        form = await request.form(max_part_size=most) if media_type in FORMS else None
+    except HTTPException:
+        raise
+    except Exception:  # charsets that are none, names that are no text, a client that hung up
+        raise ApiError(400, "the body cannot be read; send it whole, and in UTF-8") from None
+    if form is None:
+        yield _object(body, "the body")
+        return
+    try:
+        yield nested(form.multi_items())
+    finally:
+        await form.close()
 
 
 def nested(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
@@ -121,6 +123,8 @@ def flattened(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _object(text: bytes, what: str) -> dict[str, Any]:
+    if sum(text.count(sign) for sign in (b",", b"[", b"{")) > MOST_VALUES:
+        raise ApiError(400, f"{what}: more than {MOST_VALUES} values")
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

@@ -81,7 +81,9 @@ class MaskForm(BaseModel):
         'its host; the latter two also as {"image_url": ...}.'
     )
     model: Annotated[str | None, Blank] = Field(None, description="Its id in /v1/models.")
-    negative_prompt: str | None = Field(None, description="What guidance moves away from.")
+    negative_prompt: Annotated[str | None, Blank] = Field(
+        None, description="What guidance moves away from."
+    )
     size: Annotated[str | None, Blank] = Field(
         None,
         pattern=r"^[0-9]{1,5}x[0-9]{1,5}$",

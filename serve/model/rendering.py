@@ -33,16 +33,8 @@ class Alike(Protocol):
 One = TypeVar("One", bound=Alike)
 
 
-class ClipError(Exception):
-    """Why there is no clip, in words for whoever asked for it; what else is raised is not.
-
-    Args:
-        code: for programs.
-    """
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
+class PictureGone(Exception):
+    """What a job starts from was removed."""
 
 
 class Abandoned(Exception):
@@ -66,10 +58,20 @@ class Clip:
     area: NDArray[np.uint8]
 
 
+REASONS: dict[type[Exception], tuple[str, str]] = {
+    FloatingPointError: ("not_finite", "the model gave no finite picture; take another seed"),
+    PictureGone: ("picture_gone", "the picture that it starts from is gone; send it again"),
+}
+
+
 def reason(job: VideoJob, error: Exception) -> tuple[str, str]:
-    """Code and message of a failed job; what was raised is for the log, where its id stands."""
-    if isinstance(error, ClipError):
-        return error.code, str(error)
+    """Code and message of a failed job; the exception's own text is for the log.
+
+    What was asked for was checked before: none of it was the client's mistake.
+    """
+    for kind, told in REASONS.items():
+        if isinstance(error, kind):
+            return told
     return "server_error", f"the clip could not be made; the service's log tells why at {job.id}"
 
 
@@ -114,7 +116,7 @@ def render(pipe: HandiPipeline, items: Sequence[Item], on_step: OnStep) -> list[
         return [
             Clip(eight_bit(frames), eight_bit(area))
             if np.isfinite(frames).all()
-            else ClipError("not_finite", "the model gave no finite picture; take another seed")
+            else FloatingPointError("the model gave no finite picture")
             for frames, area in zip(out.frames, out.masks, strict=True)
         ]
 
@@ -171,8 +173,8 @@ def _generators(seeds: Iterable[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in seeds]
 
 
-def _told(on_step: OnStep) -> Callable[[HandiPipeline, int, int, dict[str, Any]], None]:
-    def after(pipe: HandiPipeline, step: int, timestep: int, state: dict[str, Any]) -> None:
+def _told(on_step: OnStep) -> Callable[[HandiPipeline, int, float, dict[str, Any]], None]:
+    def after(pipe: HandiPipeline, step: int, timestep: float, state: dict[str, Any]) -> None:
         on_step(state["stage"], step + 1)
 
     return after

@@ -21,7 +21,7 @@ from serve.figures import ModelFigures
 from serve.files import DRAWN, SCENE, VARIANTS, JobFiles
 from serve.model.device import Device, in_thread
 from serve.model.holding import Held, Watch
-from serve.model.rendering import Abandoned, Clip, ClipError, Item, grouped, reason, render
+from serve.model.rendering import Abandoned, Clip, Item, PictureGone, grouped, reason, render
 from serve.records import VideoJob
 from serve.settings import ServeSettings
 from serve.store import JobStore, patient_store
@@ -153,7 +153,7 @@ class Worker:
             scene = read(job.id, SCENE)
             return Item(job, scene, None if job.mask_steps else read(job.id, DRAWN))
         except FileNotFoundError:
-            return ClipError("picture_gone", "the picture that it starts from is gone")
+            return PictureGone()
 
     async def _end(self, job: VideoJob, made: Clip | Exception, claimed: float) -> None:
         """Write a clip and end its job; whatever keeps it from that puts the job back."""

@@ -1,7 +1,7 @@
 /** @file The advanced settings: the model's defaults, and what the user made of them. */
 
 import { byId } from "./dom.js";
-import { duration, parseSize } from "./words.js";
+import { parseSize } from "./words.js";
 
 const NAMES = ["seed", "guidance_scale", "num_inference_steps", "mask_steps", "size", "seconds"];
 
@@ -46,7 +46,8 @@ export function createSettings(onChange) {
     },
     /** The settings of an earlier clip. */
     setFrom(/** @type {import("./words.js").Job} */ job) {
-      fill({ ...job, seconds: duration(job), mask_steps: job.mask_steps ?? defaults.mask_steps });
+      const seconds = Number((job.num_frames / Number(defaults.fps)).toFixed(3)); // so many frames again
+      fill({ ...job, seconds, mask_steps: job.mask_steps ?? defaults.mask_steps });
     },
     values,
     /** Why a picture cannot be sent; nothing where it can. */

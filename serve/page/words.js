@@ -11,6 +11,7 @@
  * @property {number|null} expires_at
  * @property {string} size "WxH"
  * @property {number} duration_s
+ * @property {number} num_frames
  * @property {string} prompt
  * @property {number} seed
  * @property {number} guidance_scale
@@ -55,17 +56,12 @@ export function settingsWords(job) {
   const area = job.mask_steps === null ? "given motion area" : `${job.mask_steps} mask steps`;
   return [
     job.size.replace("x", " × "),
-    `${duration(job)} s`,
+    `${Number(job.duration_s.toFixed(3))} s`,
     `seed ${job.seed}`,
     `${job.num_inference_steps} steps`,
     area,
     `guidance ${job.guidance_scale}`,
   ].join(" · ");
-}
-
-/** A clip's seconds, to the millisecond. */
-export function duration(/** @type {Job} */ job) {
-  return Number(job.duration_s.toFixed(3));
 }
 
 /** @param {number} created seconds since 1970 */

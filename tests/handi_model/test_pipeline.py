@@ -7,6 +7,7 @@ from PIL import Image
 
 from handi_model import HandiPipeline
 from pipelines.saved_model import read_saved_model
+from tests.closeness import ROUNDING, apart
 
 STEPS = {"num_frames": 3, "num_inference_steps": 2}
 
@@ -293,6 +294,77 @@ def test_a_saved_pipeline_opens_again_and_gives_the_same_clip(tiny, scene, tmp_p
     assert (first.masks == again.masks).all()
 
 
+@pytest.fixture
+def guided(awake) -> HandiPipeline:
+    """With weight to the instruction, too."""
+    for name, weight in awake.unet.named_parameters():
+        if "attn2.to_out" in name:
+            weight.data.normal_()
+    return awake
+
+
+CALL = {"mask_steps": 1, "output_type": "latent", **STEPS}
+
+
+def test_embeddings_stand_for_the_instructions_and_what_to_move_away_from(guided, scene):
+    def clip(**words):
+        return guided(scene, guidance_scale=3.0, generator=seeded(0), **words, **CALL).frames[0]
+
+    embedded, away = guided.encode_prompt(["lift box", "open the drawer"]).split(1)
+    expected = clip(prompt="lift box", negative_prompt="open the drawer")
+    given = clip(prompt_embeds=embedded, negative_prompt_embeds=away)
+    assert apart(given, expected) < 100 * ROUNDING
+    half = clip(prompt_embeds=embedded, negative_prompt="open the drawer")
+    assert apart(half, expected) < 100 * ROUNDING
+    assert apart(clip(prompt="lift box"), expected) > 0.01
+
+
+def test_each_instruction_moves_away_from_its_own(guided, scene):
+    away = ["open the drawer", ""]
+    together = guided(
+        scene,
+        ["lift box"] * 2,
+        negative_prompt=away,
+        guidance_scale=3.0,
+        generator=seeded(0, 0),
+        **CALL,
+    ).frames
+    assert apart(together[0], together[1]) > 0.01
+    for clip, words in zip(together, away, strict=True):
+        alone = guided(
+            scene,
+            "lift box",
+            negative_prompt=words,
+            guidance_scale=3.0,
+            generator=seeded(0),
+            **CALL,
+        ).frames[0]
+        assert apart(clip, alone) < 100 * ROUNDING
+
+
+def test_given_noise_is_taken_for_what_the_generator_would_draw(awake, scene):
+    generator = torch.Generator().manual_seed(5)
+    mask_noise, noise = torch.randn((2, 16, 3, 8, 8), generator=generator)
+    expected = awake(scene, "lift box", generator=seeded(5), **CALL)
+    given = {"latents": noise[None], "mask_latents": mask_noise[None]}
+    out = awake(scene, "lift box", **given, **CALL)
+    assert apart(out.frames[0], expected.frames[0]) < 100 * ROUNDING
+    assert (out.masks == expected.masks).all()
+
+
+def test_several_clips_of_a_prompt_follow_each_other(awake, scene):
+    images, prompts = [scene, scene[:, ::-1]], ["open the drawer", "lift box"]
+    masks = list(np.zeros((2, 64, 64), np.float32))
+    masks[0][5:30, 5:30] = 1
+    out = awake(
+        images, prompts, mask=masks, num_videos_per_prompt=2, generator=seeded(1, 2, 3, 4), **CALL
+    )
+    assert (out.masks == np.stack([masks[0], masks[0], masks[1], masks[1]])).all()
+    alone = awake(images[1], prompts[1], mask=masks[1], generator=seeded(3), **CALL)
+    assert torch.allclose(out.frames[2], alone.frames[0], atol=1e-3)
+    assert not torch.allclose(out.frames[2], out.frames[3], atol=0.1)
+
+
 def test_half_precision(fresh_tiny, scene):
     half = fresh_tiny.to("cpu", torch.bfloat16)
     out = half(scene, "lift box", generator=seeded(0), **STEPS)
@@ -331,10 +403,78 @@ def test_larger_frames_than_trained_on(tiny, scene):
         ({"mask_radius": -1}, "mask_radius: -1 is outside"),
         ({"mask_threshold": 1.0}, "mask_threshold: 1.0 is not between 0 and 1"),
         ({"decode_chunk_size": 0}, "decode_chunk_size: 0 is outside"),
-        ({"negative_prompt": None}, "negative_prompt: None is no text"),
+        ({"negative_prompt": 3}, "negative_prompt: 3 is no text"),
+        ({"negative_prompt": ["a", "b"]}, "negative_prompt: 2 for 1 prompts"),
+        ({"prompt": None}, "prompt: give either it or prompt_embeds"),
+        ({"prompt_embeds": torch.zeros(1, 24, 64)}, "prompt: give either it or prompt_embeds"),
+        (
+            {"prompt": None, "prompt_embeds": torch.zeros(1, 24, 32)},
+            r"prompt_embeds: shape \(1, 24, 32\) is not \(B, T, 64\)",
+        ),
+        (
+            {"prompt": None, "prompt_embeds": torch.zeros(1, 5, 64)},
+            "negative_prompt_embeds: must have the 5 tokens that",
+        ),
+        (
+            {"negative_prompt": "no", "negative_prompt_embeds": torch.zeros(1, 24, 64)},
+            "negative_prompt: give either it or negative_prompt_embeds",
+        ),
+        (
+            {"latents": torch.zeros(1, 16, 16, 4, 4)},
+            r"latents: .* is not \(1, 16, 16, 8, 8\)",
+        ),
+        ({"latents": np.zeros((1, 16, 16, 8, 8))}, "latents: must be a tensor"),
+        ({"mask_latents": torch.full((1, 16, 16, 8, 8), torch.nan)}, "mask_latents: .* not finite"),
+        ({"num_videos_per_prompt": 0}, "num_videos_per_prompt: 0 is outside"),
+        (
+            {"num_videos_per_prompt": 2, "generator": [torch.Generator()]},
+            "r: 1 for 2 clips",
+        ),
+        ({"eta": 2}, r"eta: 2 is not a number in \[0, 1\]"),
+        ({"eta": 0.5}, "eta: DPMSolverMultistepScheduler takes none"),
+        ({"callback_on_step_end_tensor_inputs": ["noise"]}, "tensor_inputs: 'noise' is none of"),
     ],
 )
 def test_what_cannot_be_met_is_refused_in_one_line_that_names_it(tiny, scene, changes, line):
     with pytest.raises(ValueError, match=line) as refused:
         tiny(**{"image": scene, "prompt": "lift box", **changes})
     assert "\n" not in str(refused.value)
+
+
+class Spoilt(torch.nn.Module):
+    def __init__(self, layer: torch.nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, *given):
+        return self.layer(*given) * torch.inf
+
+
+SPOILT = {
+    "stage 1": ("unet.conv_out.mask", "latents of stage 1 are not finite numbers in float32"),
+    "stage 2": ("unet.conv_out.video", "latents of stage 2 are not finite numbers in float32"),
+    "the autoencoder": ("vae.decoder.conv_out", "decoded masks are not finite numbers"),
+}
+
+
+@pytest.mark.parametrize(("layer", "line"), SPOILT.values(), ids=SPOILT)
+def test_what_is_not_finite_is_an_error_with_a_remedy_and_not_a_black_picture(
+    fresh_tiny, scene, layer, line
+):
+    part, path = layer.split(".", 1)
+    network = getattr(fresh_tiny, part)
+    network.set_submodule(path, Spoilt(network.get_submodule(path)))
+    with pytest.raises(FloatingPointError, match=f"{line}.*; lower guidance_scale") as told:
+        fresh_tiny(scene, "lift box", mask_steps=1, **STEPS)
+    assert "\n" not in str(told.value)
+
+
+def test_numbers_too_large_for_float16_are_told_which_type_holds_them(fresh_tiny, scene):
+    for stage in fresh_tiny.unet.conv_out.values():
+        stage.weight.data.mul_(1e5)
+    masks = np.ones((64, 64), np.float32)
+    call = {"mask": masks, "generator": seeded(0, 1), **STEPS, "output_type": "latent"}
+    assert fresh_tiny([scene] * 2, ["lift box"] * 2, **call).frames[0].isfinite().all()
+    half = fresh_tiny.to(torch.float16)
+    with pytest.raises(FloatingPointError, match=r"of clips 0, 1 are not .* take bfloat16 or fl"):
+        half([scene] * 2, ["lift box"] * 2, **call)

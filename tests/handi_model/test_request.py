@@ -94,18 +94,19 @@ def test_a_generator_for_all_or_for_each_or_none():
     generator = torch.Generator()
     assert check_generators(None, 2) is None
     assert check_generators(generator, 2) == [generator, generator]
-    with pytest.raises(ValueError, match="generator: 2 for 1 prompts"):
+    with pytest.raises(ValueError, match="generator: 2 for 1 clips"):
         check_generators([generator, generator], 1)
 
 
 def test_instructions_must_say_something_that_the_model_can_read():
     tokenizer = load_tokenizer()
-    check_prompts(["lift the box"], "", tokenizer)
+    check_prompts("prompt", ["lift the box"], tokenizer)
+    check_prompts("negative_prompt", "", tokenizer)
     for wrong in ([], [""], [None], ["cut " * 100]):
         with pytest.raises(ValueError, match=r"^prompt: "):
-            check_prompts(wrong, "", tokenizer)
+            check_prompts("prompt", wrong, tokenizer)
     with pytest.raises(ValueError, match=r"^negative_prompt: .* tokens"):
-        check_prompts(["lift the box"], "blurred " * 100, tokenizer)
+        check_prompts("negative_prompt", "blurred " * 100, tokenizer)
 
 
 def test_a_whole_request():
@@ -114,9 +115,12 @@ def test_a_whole_request():
         ("lift box", "open lid"),
         negative_prompt="",
         tokenizer=load_tokenizer(),
+        text_channels=64,
         height=32,
         width=48,
         pixel_multiple=16,
+        latent_channels=16,
+        latent_factor=8,
         num_frames=4,
         num_inference_steps=5,
         mask_steps=2,

@@ -1,7 +1,7 @@
 import torch
 from diffusers import DPMSolverMultistepScheduler
 
-from handi_model.sampling import Condition, denoise, denoising_step
+from handi_model.sampling import Condition, Sampled, denoise, denoising_step
 from tests.closeness import ROUNDING, apart
 
 
@@ -34,36 +34,37 @@ def test_a_guidance_scale_of_one_costs_no_second_call():
     assert plain.guided(torch.zeros(1, 3, 4), torch.tensor([1.0])) is plain
 
 
-def test_a_network_that_knows_the_noise_leads_back_to_the_clean_latent():
-    clean = torch.randn(1, 2, 5, 4, 4, generator=torch.Generator().manual_seed(0))
-    scheduler = DPMSolverMultistepScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear"
-    )
-    bars = scheduler.alphas_cumprod
-
-    class Oracle(torch.nn.Module):
-        def forward(self, noisy, timestep, *_):
-            bar = bars[timestep].reshape(-1, 1, 1, 1, 1)
-            return (noisy - bar.sqrt() * clean) / (1 - bar).sqrt()
-
-    noise = torch.randn(clean.shape, generator=torch.Generator().manual_seed(1))
-    out = denoise(Oracle(), scheduler, noise, condition([1.0]), "video", steps=10)
-    assert torch.allclose(out, clean, atol=0.02)
-
-
 def test_each_step_is_told_and_may_be_changed():
     scheduler = DPMSolverMultistepScheduler()
     told = []
 
-    def on_step(index, timestep, latent):
+    def on_step(index, timestep, now):
         told.append((index, int(timestep)))
-        return torch.full_like(latent, 9.0) if index == 3 else latent
+        return Sampled(torch.full_like(now.latent, 9.0), now.condition) if index == 3 else now
 
     noise = torch.zeros(1, 2, 5, 4, 4)
     out = denoise(Linear(), scheduler, noise, condition([0.0]), "mask", 4, on_step)
     assert [index for index, _ in told] == [0, 1, 2, 3]
     assert [t for _, t in told] == sorted((t for _, t in told), reverse=True)
     assert (out == 9).all()
+
+
+def test_a_step_can_be_the_last_and_can_change_what_the_next_ones_are_told():
+    scheduler = DPMSolverMultistepScheduler()
+    seen = []
+
+    class Watched(Linear):
+        def forward(self, noisy, timestep, text, *rest):
+            seen.append(float(text.mean()))
+            return super().forward(noisy, timestep, text, *rest)
+
+    def on_step(index, timestep, now):
+        return None if index == 2 else Sampled(now.latent, condition([7.0]))
+
+    noise = torch.zeros(1, 2, 5, 4, 4)
+    out = denoise(Watched(), scheduler, noise, condition([0.0]), "mask", 4, on_step)
+    assert seen == [0, 7, 7]
+    assert out.isfinite().all()
 
 
 def test_a_guided_step_compiles_without_a_graph_break():

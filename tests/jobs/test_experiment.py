@@ -40,6 +40,8 @@ from jobs.training.checks import Checked
 from jobs.training.launch import start_experiment
 from jobs.training.resuming import Change, Resumed
 from jobs.training.settings import TrainSettings
+from jobs.tuning.standing import Plan, Trial
+from jobs.tuning.telling import end_run
 from pipelines.clip_index import ClipIndex
 from pipelines.records import WRITTEN
 
@@ -87,6 +89,33 @@ def test_a_run_has_its_parameters_tags_metrics_and_end(client):
     assert told.info.status == "FINISHED"
     history = client.get_metric_history(run.run_id, "video/loss")
     assert [(one.step, one.value) for one in history] == [(0, 1.0), (1, 0.5), (2, 1 / 3)]
+
+
+def test_what_was_logged_is_there_once_it_is_flushed_and_the_run_goes_on(client):
+    run = begin()
+    run.log_metrics(1, {"loss": 0.5})
+    assert run.flush(60)
+    told = client.get_run(run.run_id)
+    assert (told.data.metrics, told.info.status) == ({"loss": 0.5}, "RUNNING")
+    assert run.close() == 0
+
+
+def test_a_search_ends_the_run_of_a_trial_that_was_cut_off(client, tmp_path):
+    parent = begin()
+    cut_off = begin(parent_run_id=parent.wait_for_run(60))  # and its process is ended
+    cut_off.log_metrics(1, {"validation/mask_iou": 0.5})
+    assert cut_off.flush(60)
+    training = TrainSettings(data="clips", output=str(tmp_path), experiment="train", epochs=4)
+    history = {2: {"validation/mask_iou": 0.5}}
+    trial = Trial(Plan(0.1, 1.0, 0), "a trial", cut_off.run_id, history, "cut off")
+    end_run(training, trial, 0.25, parent.run_id)
+    told = client.get_run(cut_off.run_id)
+    assert told.info.status == "FINISHED"
+    assert told.data.metrics == {"validation/mask_iou": 0.5, "score": 0.25}
+    assert told.data.tags["handi.cut_off"] == "after 2 of 4 epochs"
+    assert told.data.tags["mlflow.parentRunId"] == parent.run_id
+    parent.close()
+    cut_off.close()
 
 
 def test_a_training_that_failed_says_so(client):

@@ -10,6 +10,7 @@ from PIL import Image
 from handi_model.config import ModelConfig
 from handi_model.create import new_pipeline
 from jobs import generate
+from pipelines.running.job_error import JobError
 
 
 @pytest.fixture(scope="module")
@@ -96,3 +97,18 @@ def test_a_mistake_is_one_line_and_nothing_is_written(job, tmp_path, capsys, cha
     printed = capsys.readouterr().err.strip().splitlines()[-1]
     assert printed.startswith("error: ") and line in printed
     assert not (tmp_path / "clips").exists()
+
+
+def test_numbers_that_are_none_end_the_job_in_one_line_and_nothing_is_written(
+    job, tmp_path, monkeypatch
+):
+    def spoilt(model, dtype):
+        pipe = new_pipeline(ModelConfig.of("tiny"))
+        pipe.unet.conv_out["video"].bias.data.fill_(torch.nan)
+        return pipe
+
+    monkeypatch.setattr(generate, "load_pipeline", spoilt)
+    with pytest.raises(JobError, match=r"^latents of stage 2 are not .*; lower guidance") as told:
+        job()
+    assert "\n" not in str(told.value)
+    assert not list((tmp_path / "clips").iterdir())

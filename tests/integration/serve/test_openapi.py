@@ -69,7 +69,7 @@ def test_thousands_of_requests_get_only_documented_answers(small, tmp_path):
             *("run", f"{small.url}/openapi.json"),
             *("--checks", ",".join(CHECKS)),
             *("--phases", "examples,coverage,fuzzing"),
-            *("--max-examples", "350"),
+            *("--max-examples", "250"),
             *("--seed", "1", "--generation-database", "none"),
             # One: Hypothesis parses sources, and Python 3.11's parser does not bear threads.
             *("--workers", "1", "--continue-on-failure", "--no-shrink"),
