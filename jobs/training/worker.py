@@ -38,8 +38,8 @@ def train_worker(config: dict[str, Any]) -> None:
     """Train to the end, from the newest checkpoint on.
 
     What trying again does not cure (a damaged model, a network whose numbers are none any more, a
-    storage that refuses) is told to the driver;
-    raised, it would have Ray Train replace the workers again and again.
+    storage that refuses) is told to the driver; raised, it would have Ray Train replace the workers
+    again and again.
 
     Args:
         config: `settings` of TrainSettings, the `records` queue, and the `stop` request.
