@@ -29,6 +29,14 @@ from {module} import {name}
 __all__ = ["{name}"]
 '''
 
+STAGES = {
+    True: "Stage 1 denoises where the hands will move, stage 2 the clip inside that area; outside\n"
+    "of it every frame is the input picture.",
+    False: "It was trained without motion areas: there is no stage 1, and a clip may change\n"
+    "anywhere.",
+}
+"""By whether the model uses motion areas."""
+
 LICENCES = {"damo-vilab/text-to-video-ms-1.7b": "cc-by-nc-4.0"}
 """Of checkpoints that a model may have started from; what is trained from them is under it too."""
 
@@ -46,9 +54,8 @@ pipeline_tag: image-to-video
 # A HANDI model
 
 From one picture and an instruction it makes a short clip in which hands do the action and the rest
-of the scene stays still: two-stage diffusion after *Hand-Centric Text-and-Image Conditioned Video
-Generation* (Li, Cao and Corso). Stage 1 denoises where the hands will move, stage 2 the clip inside
-that area; outside of it every frame is the input picture.
+of the scene stays still, after *Hand-Centric Text-and-Image Conditioned Video Generation* (Li, Cao
+and Corso). {stages}
 
 | | |
 |---|---|
@@ -96,7 +103,7 @@ def model_card(pipe: HandiPipeline) -> str:
     config, base = pipe.config, pipe.config.base_model
     facts = {
         "Frames": f"{config.num_frames} of {pipe.resolution}x{pipe.resolution} pixels",
-        "Frames a second": config.get("fps"),
+        "Frames a second": f"{config.fps:g}",
         "Denoising steps, guidance": f"{config.num_inference_steps}, {config.guidance_scale:g}",
         "Predicts": pipe.scheduler.config.prediction_type,
         "Parameters": f"{sum(one.numel() for one in pipe.unet.parameters()):,} in the UNet",
@@ -114,6 +121,7 @@ def model_card(pipe: HandiPipeline) -> str:
         terms = f"It started from {base}: its licence is this one's too."
     return CARD.format(
         licence=licence,
+        stages=STAGES[config.uses_mask],
         base=f"base_model: {base}\n" if on_hub else "",
         facts="\n".join(f"| {name} | {fact} |" for name, fact in facts.items() if fact),
         terms=f"{terms} The clips that it was trained on may bind it further; whoever publishes it "

@@ -155,17 +155,17 @@ def efficiency(result: Result, kinds: Mapping[str, Kind]) -> dict[str, Any] | No
             column.key: Estimate(cost, math.nan, math.nan, one.clips)
             for column, cost in zip(EFFICIENCY, costs, strict=True)
         }
-    costs = published_costs()
+    paid = published_costs()
     paper = _of_the_paper(
         EFFICIENCY[:2],
-        {row.method: {"parameters": row.parameters / 1e6, "seconds": row.seconds} for row in costs},
+        {row.method: {"parameters": row.parameters / 1e6, "seconds": row.seconds} for row in paid},
     )
     frames = [one.frames for one in result.efficiency.values()]
     # Where networks make different clips, none is the best.
     unlike = found if len({*frames}) > 1 else ()
     return {
         **_with_frames(table(EFFICIENCY, found, kinds, unlike), frames),
-        "paper": _with_frames(paper, [str(row.frames or NONE) for row in costs]),
+        "paper": _with_frames(paper, [str(row.frames or NONE) for row in paid]),
     }
 
 

@@ -55,6 +55,11 @@ class PublishedCost:
         """Of a clip; None where the paper does not say."""
         return FRAMES if self.method == OWN_METHOD else None
 
+    def figures(self) -> dict[str, float]:
+        """Name -> figure, of those that the paper has."""
+        own = {"parameters": self.parameters, "seconds": self.seconds}
+        return own | ({"num_frames": self.frames} if self.frames else {})
+
 
 def published(subsets: Collection[str]) -> dict[str, list[Published]]:
     """Of these subsets, those that the paper has: name -> rows.

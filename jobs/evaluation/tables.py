@@ -141,11 +141,9 @@ def as_csv(result: Result) -> bytes:
     for method, cost in result.efficiency.items():
         for key, value in cost.figures().items():
             writer.writerow(["measured", EFFICIENCY, method, key, value, "", "", cost.clips])
-    for row in published_costs() if result.efficiency else []:
-        own = {"parameters": row.parameters, "seconds": row.seconds, "num_frames": row.frames}
-        for key, value in own.items():
-            if value is not None:
-                writer.writerow(["paper", EFFICIENCY, row.method, key, value, "", "", ""])
+    for paid in published_costs() if result.efficiency else []:
+        for key, value in paid.figures().items():
+            writer.writerow(["paper", EFFICIENCY, paid.method, key, value, "", "", ""])
     return sink.getvalue().encode()
 
 

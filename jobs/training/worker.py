@@ -37,8 +37,9 @@ from pipelines.running.refusal import OutputRefused, cannot_write, refusals
 def train_worker(config: dict[str, Any]) -> None:
     """Train to the end, from the newest checkpoint on.
 
-    What trying again does not cure (a damaged model, a storage that refuses) is told to the driver;
-    raised, it would have Ray Train replace the workers again and again.
+    What trying again does not cure (a damaged model, a network whose numbers are none any more, a
+    storage that refuses) is told to the driver; raised, it would have Ray Train replace the workers
+    again and again.
 
     Args:
         config: `settings` of TrainSettings, the `records` queue, and the `stop` request.
@@ -49,7 +50,7 @@ def train_worker(config: dict[str, Any]) -> None:
     settings = TrainSettings.model_validate(config["settings"])
     try:
         _train(settings, Reporter(queue if rank == 0 else None), asked)
-    except (ValueError, OutputRefused) as error:
+    except (ValueError, FloatingPointError, OutputRefused) as error:
         traceback.print_exc()  # into the worker's log
         refused = isinstance(error, OutputRefused)
         line = str(cannot_write(settings.output, str(error))) if refused else one_line(error)

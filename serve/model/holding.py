@@ -56,6 +56,8 @@ class Held:
         """For ever; a store that is away is asked again, and what it misses are only reports."""
         while True:
             await asyncio.sleep(self._lease_s / BEATS_A_LEASE)
+            if not self._progress:
+                continue  # an idle replica leaves the store alone
             try:
                 await self.beat()
             except Exception as error:

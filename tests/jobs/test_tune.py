@@ -121,7 +121,8 @@ def test_every_trial_has_an_end_in_mlflow_with_score_and_outcome(search):
     ended = [run for run in nested if run not in cut_off]
     assert cut_off and len(ended) > 6
     assert {run.tags["handi.cut_off"] for run in cut_off} == {"after 2 of 4 epochs"}
-    assert all(run.tags["handi.model"].endswith(f"/trials/{run.name}/model") for run in ended)
+    for run in ended:
+        assert run.tags["handi.model"].endswith(f"/trials/{run.run_id.removeprefix('id ')}/model")
 
 
 def test_the_best_pairs_are_repeated_and_their_spread_is_told(search, tmp_path, capsys):

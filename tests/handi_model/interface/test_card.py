@@ -28,7 +28,11 @@ def test_a_saved_model_carries_a_card_for_the_hub(tiny, tmp_path):
     assert "| Predicts | v_prediction |" in card
     assert "HandiPipeline.from_pretrained" in card
     assert "The package `handi` must be installed" in card
-    assert "Frames a second" not in card, "it does not know"
+    assert "| Frames a second | 8 |" in card
+    assert "Stage 1 denoises where the hands will move" in card
+    plain = HandiPipeline(**tiny.components, fps=12.5, uses_mask=False)
+    assert "| Frames a second | 12.5 |" in model_card(plain)
+    assert "there is no stage 1" in model_card(plain)
 
 
 def test_a_card_that_somebody_wrote_stays(tiny, tmp_path):

@@ -109,18 +109,17 @@ class Curved(torch.nn.Module):
 
 @pytest.mark.parametrize("name", WORKING)
 def test_a_stage_is_what_the_loop_of_diffusers_pipelines_gives(name):
-    def fresh():
-        return getattr(diffusers, name).from_config(models_own("velocity").config)
-
-    given = {"generator": seeded(4, 5)} if "generator" in step_arguments(fresh(), [], 0.0) else {}
-    scheduler = fresh()
+    scheduler = getattr(diffusers, name).from_config(models_own("velocity").config)
+    takes = step_arguments(scheduler, [], 0.0)
+    given = {"generator": seeded(4, 5)} if "generator" in takes else {}
     scheduler.set_timesteps(6)
     latents = noise() * scheduler.init_noise_sigma
     for t in scheduler.timesteps:
         output = Curved()(scheduler.scale_model_input(latents, t), t.expand(2))
         latents = scheduler.step(output, t, latents, **given).prev_sample
-    arguments = step_arguments(fresh(), seeded(4, 5), 0.0)
-    out = denoise(Curved(), fresh(), noise(), NOTHING, "video", 6, step_arguments=arguments)
+    # By the same scheduler: nothing of what it kept of the other stage may be left.
+    arguments = step_arguments(scheduler, seeded(4, 5), 0.0)
+    out = denoise(Curved(), scheduler, noise(), NOTHING, "video", 6, step_arguments=arguments)
     assert apart(out, latents) < 10 * ROUNDING
 
 
