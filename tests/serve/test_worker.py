@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,8 @@ class Model:
         for name in names or ("a", "b"):
             self.go[name].set()
 
-    def __call__(self, name: str, items: Sequence[Item], on_step: OnStep) -> list[Any]:
+    def __call__(self, pipe: Any, items: Sequence[Item], on_step: OnStep) -> list[Any]:
+        name = pipe.name
         prompts = [item.job.prompt for item in items]
         self.started.append(prompts)
         on_step("mask", 1)
@@ -107,7 +109,8 @@ class Replica:
         files, device = JobFiles(settings.results), Device("cpu", 600, self.figures)  # type: ignore[arg-type]
         self.held = Held(store, settings.lease_s)
         self.device = device
-        self.worker = Worker(settings, store, files, self.held, device, self.figures, name)  # type: ignore[arg-type]
+        pipe = SimpleNamespace(name=name, config=SimpleNamespace(uses_mask=True))
+        self.worker = Worker(settings, store, files, self.held, device, self.figures, pipe)  # type: ignore[arg-type]
 
 
 def accepted(store: JobStore, files: JobFiles, prompt: str = "", owner: str = "") -> VideoJob:
