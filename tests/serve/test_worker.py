@@ -7,6 +7,7 @@ import threading
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,8 @@ class Model:
         for name in names or ("a", "b"):
             self.go[name].set()
 
-    def __call__(self, name: str, items: Sequence[Item], on_step: OnStep) -> list[Any]:
+    def __call__(self, pipe: Any, items: Sequence[Item], on_step: OnStep) -> list[Any]:
+        name = pipe.name
         prompts = [item.job.prompt for item in items]
         self.started.append(prompts)
         on_step("mask", 1)
@@ -107,7 +109,8 @@ class Replica:
         files, device = JobFiles(settings.results), Device("cpu", 600, self.figures)  # type: ignore[arg-type]
         self.held = Held(store, settings.lease_s)
         self.device = device
-        self.worker = Worker(settings, store, files, self.held, device, self.figures, name)  # type: ignore[arg-type]
+        pipe = SimpleNamespace(name=name, config=SimpleNamespace(uses_mask=True))
+        self.worker = Worker(settings, store, files, self.held, device, self.figures, pipe)  # type: ignore[arg-type]
 
 
 def accepted(store: JobStore, files: JobFiles, prompt: str = "", owner: str = "") -> VideoJob:
@@ -150,7 +153,7 @@ def test_jobs_are_done_without_anybody_who_sends_them(model, settings, store, fi
             for one in jobs:
                 assert files.read(seen(store, one).result, "video.mp4") == b"a"
             replica.worker.check()
-            assert replica.figures.of("ended") == ["completed"] * 3
+        assert replica.figures.of("ended") == ["completed"] * 3
 
     asyncio.run(live())
 
@@ -255,8 +258,8 @@ def test_a_deleted_job_of_a_running_batch_is_neither_written_nor_does_it_hold_up
             await until(lambda: replica.held.all_void([ticket]))
             model.go_on()
             await until(completed(store, both[1]))
-            assert not files.has(place, "video.mp4")
-            assert replica.figures.of("ended") == ["completed"]
+        assert not files.has(place, "video.mp4")
+        assert replica.figures.of("ended") == ["completed"]
 
     asyncio.run(live())
 
@@ -271,8 +274,8 @@ def test_a_batch_of_which_all_are_deleted_ends_at_once(model, settings, store, f
             store.delete(long.id, "")
             other = accepted(store, files)
             await until(completed(store, other))
-            assert replica.figures.of("batch") == [1], "the other's alone"
-            assert replica.figures.of("interrupted") == []
+        assert replica.figures.of("batch") == [1], "the other's alone"
+        assert replica.figures.of("interrupted") == []
 
     asyncio.run(live())
 
