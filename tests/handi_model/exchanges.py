@@ -65,6 +65,7 @@ def small_trainer(network: nn.Module, inner: nn.Module, workers: int = 1) -> Tra
         prior=torch.zeros(8, 10),
         empty_text=torch.zeros(1, 1, 1),
         empty_mask_latent=torch.zeros(4, 8, 10),
+        uses_mask=True,
     )
     return Trainer(
         networks=networks,

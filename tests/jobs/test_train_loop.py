@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from handi_model.config import STAGES
 from jobs.training import worker
 from jobs.training.course import Course, checkpoint_due
 from jobs.training.settings import TrainSettings
@@ -31,7 +32,8 @@ def happened(monkeypatch):
             checkpoints=SimpleNamespace(wait=lambda: None),
             rank=0,
             workers=1,
-            **dict.fromkeys(["index", "latents", "pipe", "trainer", "meter"]),
+            trainer=SimpleNamespace(networks=SimpleNamespace(stages=STAGES)),
+            **dict.fromkeys(["index", "latents", "pipe", "meter", "trained_before"]),
         )
 
         def train_epoch(work, course, plan, epoch, stage, total, reporter, asked):
