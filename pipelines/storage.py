@@ -187,8 +187,10 @@ def exists(url: str) -> bool:
 def remove(url: str) -> None:
     """Delete a file or a folder with all it holds; nothing happens where there is none."""
     fs, path = url_to_fs(url)
-    with suppress(FileNotFoundError):  # another process may be faster
-        if fs.exists(path):
+    while fs.exists(path):
+        # Another process may be faster with one of the files, which ends this removal: of the rest
+        # it may know nothing.
+        with suppress(FileNotFoundError):
             fs.rm(path, recursive=True)
 
 

@@ -1,4 +1,4 @@
-"""The service: gateways take requests, replicas hold the model, the sweeper removes what is over.
+"""The service: gateways take requests and sweep up what is over, replicas hold the model.
 
 python -m serve model=RUN/model          (key=value for each key of `ServeSettings`)
 """
@@ -26,10 +26,11 @@ from serve.scaling import replicas_for_the_queue
 from serve.secret_files import check_environment, check_url
 from serve.settings import ServeSettings
 from serve.store import JobStore
-from serve.sweeper import Sweeper
 
 SILENT = 3
 """Health checks without an answer after which Ray Serve replaces a replica."""
+SLOW_S = 45
+"""What a replica on a loaded machine may take to answer all of them, seconds."""
 WAKES = 100
 """Room for calls that are answered at once."""
 
@@ -45,10 +46,11 @@ def app(arguments: dict[str, str]) -> Application:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
 
-    # Whoever is silent for as long as a lease lasts is replaced.
+    # The lease frees the jobs of whoever is silent; to replace it there is time, for on a machine
+    # under load the healthy are silent, too, now and then.
     health: dict[str, Any] = {
-        "health_check_period_s": settings.lease_s / 10,
-        "health_check_timeout_s": settings.lease_s / SILENT,
+        "health_check_period_s": max(settings.lease_s / 10, 2),
+        "health_check_timeout_s": max(settings.lease_s, SLOW_S) / SILENT,
     }
     generator = serve.deployment(
         ray_actor_options={"num_cpus": settings.num_cpus, "num_gpus": settings.num_gpus},
@@ -62,19 +64,13 @@ def app(arguments: dict[str, str]) -> Application:
         max_ongoing_requests=settings.gateways * settings.max_masks + WAKES,
         **health,
     )(Generator).bind(settings)
-    sweeper = serve.deployment(
-        num_replicas=1,
-        ray_actor_options={"num_cpus": 0.1},
-        max_ongoing_requests=WAKES,
-        **health,
-    )(Sweeper).bind(settings)
     return serve.deployment(
         num_replicas=settings.gateways,
         ray_actor_options={"num_cpus": 0.1},
         max_ongoing_requests=1000,  # most of them wait
         user_config={"accepting": True},
         **health,
-    )(Gateway).bind(settings, model, keys, generator, sweeper)
+    )(Gateway).bind(settings, model, keys, generator)
 
 
 def checked(arguments: dict[str, str]) -> tuple[ServeSettings, SavedModel, list[str]]:

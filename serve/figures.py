@@ -6,13 +6,16 @@ import asyncio
 import math
 import re
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Callable, Container, Iterable
+from contextlib import suppress
 
 import aiohttp
 import ray
 from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
-from ray.serve.metrics import Counter, Gauge, Histogram
+from ray.serve.metrics import Counter, Histogram
+from sqlalchemy.exc import SQLAlchemyError
 
 SECONDS = [0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 25, 50, 100, 250, 500, 1000]
 BATCHES = [size + 0.5 for size in (0, 1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 64)]
@@ -60,25 +63,18 @@ class ModelFigures:
         self._interrupted.inc()
 
 
-class QueueFigures:
-    """Of the sweeper."""
-
-    def __init__(self) -> None:
-        self._jobs = Gauge("handi_jobs", "Jobs by status.", tag_keys=("status",))
-
-    def depth(self, counts: dict[str, int]) -> None:
-        for status, count in counts.items():
-            self._jobs.set(count, {"status": status})
-
-
 class Scrape:
-    """The figures of all nodes that answer, in Prometheus' text format.
+    """The figures of all nodes that answer and of the store, in Prometheus' text format.
+
+    Args:
+        counts: jobs by status; a store that is away is left out.
 
     Ray exports them every ten seconds, at some cost: whoever asks in between gets what the last one
     got, and who asks at the same time waits for one scrape.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, counts: Callable[[], dict[str, int]]) -> None:
+        self._counts = counts
         self._lock = asyncio.Lock()
         self._made_at = -math.inf
         self._made = b""
@@ -87,9 +83,24 @@ class Scrape:
         async with self._lock:
             if time.monotonic() - self._made_at >= FRESH_S:
                 live = await asyncio.to_thread(live_replicas)
-                self._made = await asyncio.to_thread(merged, await _exported(), live)
+                texts = await _exported()
+                self._made = await asyncio.to_thread(self._told, texts, live)
                 self._made_at = time.monotonic()
             return self._made
+
+    def _told(self, texts: list[str], live: set[str]) -> bytes:
+        queue = b""
+        with suppress(SQLAlchemyError):
+            queue = of_queue(self._counts())
+        return merged(texts, live) + queue
+
+
+def of_queue(counts: dict[str, int]) -> bytes:
+    """The jobs of the store as a family of their own."""
+    family = GaugeMetricFamily("ray_handi_jobs", "Jobs by status.", labels=["status"])
+    for status, count in counts.items():
+        family.add_metric([status], count)
+    return _exposition([family])
 
 
 def live_replicas() -> set[str]:
@@ -100,7 +111,7 @@ def live_replicas() -> set[str]:
 
 async def _exported() -> list[str]:
     """What each node tells of everything on it."""
-    nodes = [node for node in ray.nodes() if node["Alive"]]
+    nodes = [node for node in await asyncio.to_thread(ray.nodes) if node["Alive"]]
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
 
         async def of_node(node: dict[str, object]) -> str:
@@ -133,9 +144,13 @@ def merged(texts: Iterable[str], live: Container[str]) -> bytes:
             sample for sample in family.samples if sample.labels.get("replica", "") in live
         ]
 
+    return _exposition(families.values())
+
+
+def _exposition(families: Iterable[Metric]) -> bytes:
     class Collected:
         def collect(self) -> Iterable[Metric]:
-            return families.values()
+            return families
 
     registry = CollectorRegistry()
     registry.register(Collected())

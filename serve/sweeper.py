@@ -1,16 +1,16 @@
-"""The deployment that sweeps up what is over, and tells how long the queue is.
+"""Sweeping up what is over: each gateway does it, in a thread beside its requests.
 
-No job waits for it: it holds nothing that the store does not, and while it is away jobs are done.
+No job waits for it. Every step is one conditional statement or may be done twice, so that any
+number of gateways may sweep at once.
 """
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
+import random
+import threading
 
 from pipelines.records import one_line
-from serve.figures import QueueFigures
 from serve.files import JobFiles
 from serve.settings import ServeSettings
 from serve.store import JobStore
@@ -22,35 +22,33 @@ SWEPT_AT_ONCE = 100
 
 
 class Sweeper:
-    async def __init__(self, settings: ServeSettings) -> None:  # type: ignore[misc] # Serve awaits it
-        self._settings = settings
-        self._store = JobStore(settings.store, settings.store_password_file)
-        self._files = JobFiles(settings.results)
-        self._figures = QueueFigures()
-        self._woken = asyncio.Event()
-        self._loop = asyncio.create_task(self._for_ever())
+    """Sweeps every few seconds, and when it is woken, for as long as the process lives."""
 
-    async def check_health(self) -> None:
-        if self._loop.done():
-            raise RuntimeError("the sweeper's loop has ended")
+    def __init__(self, settings: ServeSettings, store: JobStore, files: JobFiles) -> None:
+        self._settings, self._store, self._files = settings, store, files
+        self._woken = threading.Event()
+        # A thread of its own: a hundred slow removals take none of those that requests need.
+        self._thread = threading.Thread(target=self._for_ever, name="sweeper", daemon=True)
+        self._thread.start()
 
-    async def wake(self) -> None:
-        """There is something new in the store."""
+    def wake(self) -> None:
+        """Something was deleted."""
         self._woken.set()
 
-    async def _for_ever(self) -> None:
+    def check(self) -> None:
+        """Raise where nothing is swept any more."""
+        if not self._thread.is_alive():
+            raise RuntimeError("the sweeper has ended")
+
+    def _for_ever(self) -> None:
         while True:
             try:
-                await asyncio.to_thread(self._sweep)
+                sweep(self._settings, self._store, self._files)
             except Exception as error:
                 logger.warning("sweeper: %s; tried again", one_line(error))
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._woken.wait(), SWEEP_S)
+            # Gateways that were started together do not stay together.
+            self._woken.wait(SWEEP_S * random.uniform(0.5, 1.5))
             self._woken.clear()
-
-    def _sweep(self) -> None:
-        sweep(self._settings, self._store, self._files)
-        self._figures.depth(self._store.counts())
 
 
 def sweep(settings: ServeSettings, store: JobStore, files: JobFiles) -> None:

@@ -21,6 +21,7 @@ from serve.http.services import Services
 from serve.orders import MaskOrder
 from serve.settings import ServeSettings
 from serve.store import JobStore
+from serve.sweeper import Sweeper
 
 
 @serve.ingress()
@@ -31,12 +32,15 @@ class Gateway:
         model: SavedModel,
         keys: list[str],
         generator: DeploymentHandle,
-        sweeper: DeploymentHandle,
     ) -> None:
+        store = JobStore(settings.store, settings.store_password_file)
+        files = JobFiles(settings.results)
+        self._sweeper = Sweeper(settings, store, files)
+
         def wake() -> None:
+            self._sweeper.wake()
             # One replica hears of it, perhaps a busy one: the idle ones look by themselves.
-            for handle in (generator, sweeper):
-                handle.wake.remote()
+            generator.wake.remote()
 
         async def predict_mask(order: MaskOrder) -> bytes:
             return await _answered(generator.mask.remote(order), "the motion area")
@@ -47,17 +51,21 @@ class Gateway:
         self.services = Services(
             settings=settings,
             limits=Limits(settings, model, int(time.time())),
-            store=JobStore(settings.store, settings.store_password_file),
-            files=JobFiles(settings.results),
+            store=store,
+            files=files,
             keys=keys,
             wake=wake,
             predict_mask=predict_mask,
             detect_hands=detect_hands,
-            scrape=Scrape(),
+            scrape=Scrape(store.counts),
         )
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_api(self.services)
+
+    async def check_health(self) -> None:
+        """Raise where the gateway does only half of its work: Serve replaces it."""
+        self._sweeper.check()
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Of the deploy config: `accepting: false` drains the service without a restart."""

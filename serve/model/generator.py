@@ -83,12 +83,15 @@ class Generator:
             ModelFileError: if MediaPipe's model file cannot be had.
         """
         name = VARIANTS["keypoints"][0]
+        # Before the turn: while a storage is away nobody else need wait for the device.
+        video = await in_thread(self._files.read, result, VARIANTS["video"][0])
         async with self._device.turn:
             # Whoever had the turn before may have asked for the same.
             if await in_thread(self._files.has, result, name):
                 return await in_thread(self._files.read, result, name)
-            video = await in_thread(self._files.read, result, VARIANTS["video"][0])
-            found = await self._device.run(lambda: keypoints_in(self._detector, video))
+            found = await self._device.watched(
+                Watch(self._held, [], 1), lambda _: keypoints_in(self._detector, video)
+            )
             told = found.model_dump_json().encode()
             await in_thread(self._files.write, result, name, told)
         return told

@@ -200,9 +200,11 @@ class Worker:
         complete = patient_store(self._store.complete)
         if complete(job.ticket or "", self._settings.expire_after_s):
             return True
+        found = self._store.get(job.id, job.owner)
+        if found and found.status == "completed" and found.ticket == job.ticket:
+            return True  # the store's reply to an earlier try was lost
         # Another's by now; or deleted, and its other files perhaps removed before these came.
-        others = self._store.get(job.id, job.owner)
-        self._files.remove(job.result if others else job.id)
+        self._files.remove(job.result if found else job.id)
         return False
 
     async def _put_back(self, jobs: Sequence[VideoJob], error: Exception) -> None:

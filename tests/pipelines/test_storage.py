@@ -3,6 +3,7 @@ import os
 import subprocess
 
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from pipelines.storage import (
     absolute,
@@ -10,6 +11,7 @@ from pipelines.storage import (
     find,
     put_folder,
     read_bytes,
+    remove,
     sizes,
     writable,
     write_bytes,
@@ -141,3 +143,19 @@ def test_a_folder_that_cannot_be_listed_is_not_taken_for_an_empty_one(tmp_path, 
     monkeypatch.setattr(os, "scandir", away)
     with pytest.raises(OSError, match="Stale"):
         find(str(tmp_path), "")
+
+
+def test_of_two_that_remove_a_folder_at_once_none_leaves_a_file(tmp_path, monkeypatch):
+    for name in ("a", "b", "c"):
+        (tmp_path / "job").mkdir(exist_ok=True)
+        (tmp_path / "job" / name).write_text("")
+    rm = LocalFileSystem.rm
+
+    def raced(self, path, recursive):
+        monkeypatch.undo()
+        os.remove(tmp_path / "job" / "a")  # the other one's; it goes on with the next
+        raise FileNotFoundError(f"{path}/a")
+
+    monkeypatch.setattr(LocalFileSystem, "rm", raced)
+    remove(str(tmp_path / "job"))
+    assert LocalFileSystem.rm is rm and not (tmp_path / "job").exists()

@@ -7,6 +7,7 @@ import time
 
 import ray
 from prometheus_client.parser import text_string_to_metric_families
+from sqlalchemy.exc import OperationalError
 
 from serve import figures
 from serve.figures import FRESH_S, Scrape, live_replicas
@@ -43,6 +44,11 @@ ray_node_cpu_count{{NodeAddress="{node}",replica="{node[-1]}"}} 8
 ray_handicraft 1
 python_info{{version="3"}} 1
 """
+
+
+def away() -> dict[str, int]:
+    """The counts of a store that is away."""
+    raise OperationalError("", {}, Exception("no route to host"))
 
 
 def samples(text: str) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -122,10 +128,24 @@ def test_however_many_ask_the_nodes_are_asked_once(monkeypatch):
 
     async def scrapes() -> None:
         nonlocal now
-        scrape = Scrape()
+        scrape = Scrape(away)
         first = await asyncio.gather(*(scrape() for _ in range(20)))
         assert set(first) == {merged([of_node("10.0.0.1", 1)])} and len(asked) == 1
         now += FRESH_S
         assert await scrape() == merged([of_node("10.0.0.1", 2)])
 
     asyncio.run(scrapes())
+
+
+def test_the_queue_is_told_from_the_store_and_left_out_where_that_is_away(monkeypatch):
+    async def exported() -> list[str]:
+        return []
+
+    monkeypatch.setattr(figures, "_exported", exported)
+    monkeypatch.setattr(figures, "live_replicas", lambda: LIVE)
+    told = asyncio.run(Scrape(lambda: {"queued": 3, "in_progress": 1})()).decode()
+    labels = [(("status", "queued"),), (("status", "in_progress"),)]
+    assert samples(told) == {
+        ("ray_handi_jobs", one): count for one, count in zip(labels, (3, 1), strict=True)
+    }
+    assert asyncio.run(Scrape(away)()) == b""

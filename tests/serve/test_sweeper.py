@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from serve.files import SCENE
 from serve.http.services import Services
-from serve.sweeper import sweep
+from serve.sweeper import Sweeper, sweep
 from tests.serve.asking import completed, created, kept
 
 
@@ -49,3 +51,16 @@ def test_a_job_that_was_interrupted_too_often_is_given_up(client, services):
     swept(services)
     found = services.store.get(job, "")
     assert (found.status, found.error_code) == ("failed", "interrupted")
+
+
+def test_what_is_deleted_is_removed_as_soon_as_the_sweeper_is_woken(client, services, monkeypatch):
+    monkeypatch.setattr("serve.sweeper.SWEEP_S", 600)
+    sweeper = Sweeper(services.settings, services.store, services.files)
+    job = created(client)["id"]
+    client.delete(f"/v1/videos/{job}")
+    sweeper.wake()
+    deadline = time.monotonic() + 60
+    while services.store.outlived(10) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert kept(services) == []
+    sweeper.check()

@@ -176,11 +176,13 @@ def test_short_jobs_do_not_wait_behind_a_long_one_while_another_replica_idles(
 
 def test_a_busy_replica_holds_only_what_it_runs(model, settings, store, files):
     async def live() -> None:
-        async with replicas(settings, "a"):
+        async with replicas(settings, "a") as (replica,):
             long = accepted(store, files, "long")
             await until(lambda: seen(store, long).status == "in_progress")
             waits = [accepted(store, files) for _ in range(8)]
-            await asyncio.sleep(0.2)
+            for _ in range(5):
+                replica.worker.wake()
+                await asyncio.sleep(0.05)
             assert {(one.status, one.ticket) for one in store.due(100)} == {("queued", None)}
             assert len(store.due(100)) == len(waits)
             model.go_on()
@@ -243,6 +245,64 @@ def test_a_silent_replicas_job_is_done_by_another_and_its_late_result_is_dropped
     asyncio.run(live())
 
 
+class Forgetful(JobStore):
+    """Its replies to the first change are lost, once the change is made."""
+
+    lost = False
+
+    def complete(self, ticket: str, keep_s: float) -> bool:
+        done = super().complete(ticket, keep_s)
+        if not self.lost:
+            self.lost = True
+            raise OperationalError("complete", {}, Exception("the connection is lost"))
+        return done
+
+
+def test_a_clip_whose_completion_was_not_confirmed_is_kept(model, settings, store, files):
+    one = accepted(store, files)
+
+    async def live() -> None:
+        replica = Replica("a", settings, Forgetful(settings.store))
+        await until(lambda: replica.figures.of("ended") == ["completed"])
+        async with asyncio.timeout(PATIENCE_S):
+            await replica.worker.drain()
+
+    asyncio.run(live())
+    assert files.read(seen(store, one).result, "video.mp4") == b"a"
+
+
+class Counting(JobStore):
+    """Counts how often it is asked for jobs, and told of those that are held."""
+
+    looks = beats = 0
+
+    def due(self, *args: Any, **keys: Any) -> list[VideoJob]:
+        self.looks += 1
+        return super().due(*args, **keys)
+
+    def beat(self, progress: Any, lease_s: float) -> set[str]:
+        self.beats += 1
+        return super().beat(progress, lease_s)
+
+
+def test_an_idle_replica_looks_for_jobs_ever_more_rarely_and_reports_nothing(
+    model, settings, store, monkeypatch
+):
+    monkeypatch.setattr("serve.model.worker.LONGEST_POLL_S", 60)
+    counting = Counting(settings.store)
+
+    async def live() -> None:
+        replica = Replica("a", settings.model_copy(update={"lease_s": 0.1}), counting)
+        await until(lambda: counting.looks)
+        await asyncio.sleep(1)
+        # After 20 ms, 40 ms, 80 ms and so on; every 20 ms would be fifty times.
+        assert counting.looks <= 8 and counting.beats == 0
+        async with asyncio.timeout(PATIENCE_S):
+            await replica.worker.drain()
+
+    asyncio.run(live())
+
+
 def test_a_deleted_job_of_a_running_batch_is_neither_written_nor_does_it_hold_up_the_others(
     model, settings, store, files
 ):
@@ -259,6 +319,7 @@ def test_a_deleted_job_of_a_running_batch_is_neither_written_nor_does_it_hold_up
             model.go_on()
             await until(completed(store, both[1]))
         assert not files.has(place, "video.mp4")
+        assert model.started == [["long", "long"]]
         assert replica.figures.of("ended") == ["completed"]
 
     asyncio.run(live())
@@ -304,7 +365,7 @@ def test_a_model_that_ends_the_process_costs_its_replica_and_the_job_is_tried_ag
                 await successor.worker.drain()
         async with replicas(settings, "a"):
             await until(completed(store, other))
-        store.give_up(settings.max_attempts, 60)
+        await until(lambda: store.give_up(settings.max_attempts, 60))  # once it has rested
         assert seen(store, one).error_code == "interrupted"
 
     asyncio.run(live())
