@@ -52,6 +52,9 @@ PLACES = ("body", "query", "path", "header")
 SOON_S = 5
 """When to try again where nothing better is known."""
 
+DRAIN_S = 60
+"""When to try again while the service drains."""
+
 
 class ErrorDetail(BaseModel):
     type: ErrorType
@@ -93,6 +96,11 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
         self.code = code
         self.incident = incident
+
+
+def draining() -> ApiError:
+    """The refusal of new work by a service that drains."""
+    return ApiError(503, "the service is draining and takes no new work", None, DRAIN_S)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
