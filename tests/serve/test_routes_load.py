@@ -236,3 +236,12 @@ def test_keypoints_are_detected_for_only_so_many_at_a_time(client, services):
     completed(services, job["id"])
     services.model_seats.free = 0
     refused(client.get(f"/v1/videos/{job['id']}/content?variant=keypoints"), 429)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EROFS, "/tmp"), MemoryError(), TypeError("bug")])
+def test_a_body_that_the_service_cannot_keep_is_not_the_clients_fault(client, monkeypatch, error):
+    async def fails(*_: Any, **__: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(UploadFile, "write", fails)
+    assert ask(client).status_code >= 500
