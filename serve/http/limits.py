@@ -43,7 +43,7 @@ class Limits:
             fps=self.fps,
             seconds=f"{model.num_frames / self.fps:g}",
             num_inference_steps=steps,
-            mask_steps=steps,
+            mask_steps=steps if model.uses_mask else None,
             max_steps=min(settings.max_steps, model.most_steps),
             guidance_scale=model.guidance_scale,
             max_prompt_characters=settings.max_prompt_characters,
