@@ -7,12 +7,15 @@ shows them to whoever reaches it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
-SECRET = re.compile(r"(PASSWORD|SECRET|TOKEN|API_KEYS?|SECRET_ACCESS_KEY)$")
+SECRET = re.compile(
+    r"(PASSWORD|PASSWD|(?<!BY)PASS|_PWD|SECRET|TOKEN|CREDENTIALS_JSON|CONNECTION_STRING"
+    r"|(?<!PUBLIC_)KEYS?)$"
+)
 """Names of variables that hold a secret themselves, not the path of a file with one."""
 REMEDIES = {
     "HANDI_API_KEYS": "name a file of keys in api_keys_file",
@@ -20,14 +23,14 @@ REMEDIES = {
 }
 
 
-def check_environment(names: Iterable[str]) -> None:
+def check_environment(variables: Mapping[str, object]) -> None:
     """See that the variables of a deploy config's `env_vars` hold no secrets.
 
     Raises:
         ValueError: for the first one that does, by its name alone.
     """
-    for name in names:
-        if SECRET.search(name.upper()):
+    for name, value in variables.items():
+        if SECRET.search(name.upper()) or _holds_password(str(value)):
             remedy = REMEDIES.get(name.upper(), "set it on the nodes themselves")
             raise ValueError(
                 f"env_vars: {name} holds a secret, and Ray's logs and dashboard show it; {remedy}, "
@@ -41,11 +44,7 @@ def check_url(key: str, url: str) -> None:
     Raises:
         ValueError: if it does, in a line without it.
     """
-    try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        return  # whoever opens it says what is wrong
-    if parsed.password or {"password", "passwd"} & {name.lower() for name in parsed.query}:
+    if _holds_password(url):
         remedy = (
             "leave it out, and name a file with it in store_password_file"
             if key == "store"
@@ -54,6 +53,15 @@ def check_url(key: str, url: str) -> None:
         raise ValueError(
             f"{key}: the URL holds a password, and Ray's logs and dashboard show it; {remedy}"
         )
+
+
+def _holds_password(url: str) -> bool:
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        return False  # whoever opens it says what is wrong
+    named = {name.lower() for name in parsed.query}
+    return bool(parsed.password or {"password", "passwd"} & named)
 
 
 def read_secret(key: str, path: str) -> str:

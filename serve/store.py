@@ -83,8 +83,10 @@ class JobStore:
         try:
             with self._engine.begin() as connection:
                 found = connection.execute(added).first()
-        except IntegrityError:  # the unique index of the keys
-            return False
+        except IntegrityError:
+            if job.idempotency_key:  # of which there is a unique index
+                return False
+            raise
         if found:
             job.created_at, job.turn = found
         return found is not None

@@ -10,7 +10,7 @@ from contextlib import suppress
 from starlette.datastructures import UploadFile
 
 from serve.files import DRAWN, SCENE
-from serve.http.errors import ApiError
+from serve.http.errors import ApiError, draining
 from serve.http.forms import VideoForm
 from serve.http.intake import VideoOrder, read_video_order
 from serve.http.references import data_of, is_data_url
@@ -38,6 +38,8 @@ async def accept(form: VideoForm, owner: str, ours: Services, key: str | None = 
         asked = await request_hash(form, ours.settings.max_image_bytes)
         if job := await _asked_before(owner, hashed, asked, ours):
             return job
+    if not ours.accepting:
+        raise draining()
     order = await read_video_order(form, owner, ours)
     if hashed:
         order.job.idempotency_key, order.job.request_hash = hashed, asked
@@ -46,9 +48,8 @@ async def accept(form: VideoForm, owner: str, ours: Services, key: str | None = 
         # Not cut short where the client hangs up: a thread goes on, and would go on unseen.
         accepted = await asyncio.shield(keeping)
     except asyncio.CancelledError:
-        accepted = await keeping
-        if accepted and not hashed:
-            await asyncio.to_thread(ours.store.delete, order.job.id, owner)
+        if not hashed:
+            await asyncio.shield(asyncio.create_task(_forget(order.job, keeping, ours)))
         raise
     if accepted:
         wake(ours)
@@ -101,6 +102,12 @@ async def _asked_before(owner: str, key: str, asked: str, ours: Services) -> Vid
     return job
 
 
+async def _forget(job: VideoJob, keeping: asyncio.Task[bool], ours: Services) -> None:
+    """Delete a job that nobody could find, once it is written down."""
+    if await keeping:
+        await asyncio.to_thread(ours.store.delete, job.id, job.owner)
+
+
 def _keep(order: VideoOrder, ours: Services) -> bool:
     """Write down what was asked for; False, and nothing is kept, where the store refuses it."""
     accepted = False
@@ -110,6 +117,10 @@ def _keep(order: VideoOrder, ours: Services) -> bool:
         if order.drawn:
             ours.files.write(order.job.id, DRAWN, order.drawn)
         accepted = ours.store.add(order.job, ours.settings.max_queued)
+        key = order.job.idempotency_key
+        if not accepted and key and not ours.store.asked_before(order.job.owner, key):
+            # Whose key it was may be gone since.
+            accepted = ours.store.add(order.job, ours.settings.max_queued)
     finally:
         if not accepted:
             ours.files.remove(order.job.id)

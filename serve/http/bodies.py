@@ -13,6 +13,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import ClientDisconnect
 
 from serve.http.errors import ApiError, shown
 from serve.http.services import services
@@ -31,6 +33,8 @@ FIELDS_BYTES = 2**16
 """Room for the fields beside the pictures."""
 MOST_VALUES = 10_000
 """In a JSON body: of millions the parser makes millions of objects, while all others wait."""
+UNREADABLE = (ClientDisconnect, MultiPartException, AttributeError, LookupError, ValueError)
+"""A client that hung up, forms that are none, charsets that are none, names that are no text."""
 
 Form = TypeVar("Form", bound=BaseModel)
 
@@ -71,7 +75,7 @@ async def fields_of(request: Request, most: int) -> AsyncIterator[dict[str, Any]
         form = await request.form(max_part_size=most) if media_type in FORMS else None
     except HTTPException:
         raise
-    except Exception:  # charsets that are none, names that are no text, a client that hung up
+    except UNREADABLE:
         raise ApiError(400, "the body cannot be read; send it whole, and in UTF-8") from None
     if form is None:
         yield _object(body, "the body")

@@ -6,7 +6,7 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.http.errors import error_answer
+from serve.http.errors import answer_of, draining, error_answer
 from serve.http.keys import owner_of
 from serve.http.origins import foreign
 from serve.http.services import Services
@@ -40,8 +40,10 @@ class Doorkeeper:
                 why = "no valid API key; send the header 'Authorization: Bearer KEY'"
                 return error_answer(401, why)
             scope.setdefault("state", {})["owner"] = owner
-            if scope["method"] == "POST" and not self.services.accepting:
-                return error_answer(503, "the service is draining and takes no new work", None, 60)
+            # A request with a key may be about a job that is there: `accept` looks for it.
+            again = scope["path"].startswith("/v1/videos") and "idempotency-key" in headers
+            if scope["method"] == "POST" and not again and not self.services.accepting:
+                return answer_of(draining())
         announced = headers.get("content-length", "")
         if announced.isdecimal() and int(announced) > self.most_bytes:
             return error_answer(413, f"the request has more than {self.most_bytes} bytes")

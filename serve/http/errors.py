@@ -52,6 +52,9 @@ PLACES = ("body", "query", "path", "header")
 SOON_S = 5
 """When to try again where nothing better is known."""
 
+DRAIN_S = 60
+"""When to try again while the service drains."""
+
 
 class ErrorDetail(BaseModel):
     type: ErrorType
@@ -73,9 +76,10 @@ class ApiError(Exception):
     message: one line that names the culprit and the remedy; no exception's text, which may tell
         what is nobody's business.
     param: the field of the request that is at fault.
-    retry_after_s: for 429 and 503, when to try again.
+    retry_after_s: for 429 and 503, when to try again; None where that would help nobody.
     code: where it says more than the status.
     incident: of `log_incident`.
+    headers: others of the answer.
     """
 
     def __init__(
@@ -86,6 +90,7 @@ class ApiError(Exception):
         retry_after_s: int | None = None,
         code: str | None = None,
         incident: str | None = None,
+        headers: dict[str, str] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
@@ -93,6 +98,12 @@ class ApiError(Exception):
         self.retry_after_s = retry_after_s
         self.code = code
         self.incident = incident
+        self.headers = headers
+
+
+def draining() -> ApiError:
+    """The refusal of new work by a service that drains."""
+    return ApiError(503, "the service is draining and takes no new work", None, DRAIN_S)
 
 
 def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -167,7 +178,7 @@ def shown(name: str) -> str:
 
 def answer_of(error: ApiError) -> JSONResponse:
     told = (error.status, str(error), error.param, error.retry_after_s)
-    return error_answer(*told, code=error.code, incident=error.incident)
+    return error_answer(*told, error.headers, code=error.code, incident=error.incident)
 
 
 def error_answer(

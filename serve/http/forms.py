@@ -8,7 +8,8 @@ from fastapi import UploadFile
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from starlette.datastructures import UploadFile as Upload
 
-from serve.http.bodies import MEDIA_TYPES, WRAPPERS
+from serve.http.bodies import FIELDS_BYTES, MEDIA_TYPES, WRAPPERS
+from serve.http.references import is_data_url
 
 PICTURE = "JPEG, PNG or WebP; scaled down, and its middle cut to the clip's size"
 
@@ -34,6 +35,8 @@ def _picture(value: object) -> object:
         value = value["image_url"]
     if not isinstance(value, (str, Upload)):
         raise ValueError("no picture; send a file, a data URL, or a URL of an allowed host")
+    if isinstance(value, str) and len(value) > FIELDS_BYTES and not is_data_url(value):
+        raise ValueError(f"a URL has at most {FIELDS_BYTES} characters")
     return value
 
 
@@ -75,17 +78,22 @@ class MaskForm(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra=_with_wrappers)
 
-    prompt: str = Field(description="What the hands should do, such as 'open the drawer'.")
+    prompt: str = Field(
+        max_length=FIELDS_BYTES, description="What the hands should do, such as 'open the drawer'."
+    )
     input_reference: Picture = Field(
         description=f"The scene: {PICTURE}. A file, a data URL, or a URL, where the service allows "
         'its host; the latter two also as {"image_url": ...}.'
     )
-    model: Annotated[str | None, Blank] = Field(None, description="Its id in /v1/models.")
+    model: Annotated[str | None, Blank] = Field(
+        None, max_length=FIELDS_BYTES, description="Its id in /v1/models."
+    )
     negative_prompt: Annotated[str | None, Blank] = Field(
-        None, description="What guidance moves away from."
+        None, max_length=FIELDS_BYTES, description="What guidance moves away from."
     )
     size: Annotated[str | None, Blank] = Field(
         None,
+        max_length=11,
         pattern=r"^[0-9]{1,5}x[0-9]{1,5}$",
         description="Width x height, pixels, such as 256x256.",
     )

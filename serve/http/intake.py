@@ -72,7 +72,7 @@ async def read_mask_order(
         negative = limits.text("negative_prompt", form.negative_prompt or "")
         height, width = limits.size(form.size, form.width, form.height)
         num_frames = limits.num_frames(form.seconds, form.num_frames, form.fps)
-        default = limits.described.mask_steps if video_steps is None else video_steps
+        default = limits.described.num_inference_steps if video_steps is None else video_steps
         steps = limits.steps("mask_steps", form.mask_steps, default)
         data = await picture_bytes("input_reference", form.input_reference, limits.settings)
         scene = await _decoded(scene_png, data, (height, width), services)

@@ -43,7 +43,7 @@ class Limits:
             fps=self.fps,
             seconds=f"{model.num_frames / self.fps:g}",
             num_inference_steps=steps,
-            mask_steps=steps,
+            mask_steps=steps if model.uses_mask else None,
             max_steps=min(settings.max_steps, model.most_steps),
             guidance_scale=model.guidance_scale,
             max_prompt_characters=settings.max_prompt_characters,
@@ -63,11 +63,11 @@ class Limits:
             name: of the field, for the message.
         """
         text = " ".join(text.split())
-        if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
-            raise ValueError(f"{name}: it holds control characters; send plain text")
         if len(text) > self.settings.max_prompt_characters:
             most = self.settings.max_prompt_characters
             raise ValueError(f"{name}: {len(text)} characters, and {most} are the most; shorten it")
+        if any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
+            raise ValueError(f"{name}: it holds control characters; send plain text")
         if self._tokenizer:
             tokens = len(self._tokenizer.encode(text).ids)
             if tokens > self.model.longest_prompt:

@@ -71,7 +71,9 @@ class Model(BaseModel):
     fps: float
     seconds: str
     num_inference_steps: int
-    mask_steps: int
+    mask_steps: int | None = Field(
+        description="null where the model predicts no motion area: anything may move."
+    )
     max_steps: int
     guidance_scale: float
     max_prompt_characters: int

@@ -91,7 +91,7 @@ export function createComposer(onJob) {
     const waiting = !byId("predicting").hidden;
     byId("undo").disabled = !undoable;
     byId("clear").disabled = share === 0 && !waiting;
-    byId("predict").disabled = !prompt.value.trim();
+    byId("predict").disabled = !prompt.value.trim() || !settings.hasStage1();
     byId("brush-size").max = String(largest);
     byId("brush-size").value = String(diameter);
     form.elements.tool.value = erasing ? "erase" : "paint";
@@ -102,6 +102,7 @@ export function createComposer(onJob) {
     if (waiting) return "Predicting where hands will move…";
     const percent = share > 0 && share < 0.005 ? "under 1" : Math.round(100 * share);
     if (file && settings.flawOf(file)) return settings.flawOf(file);
+    if (!settings.hasStage1()) return "This model has no motion area: anything may move.";
     if (share > 0) return `${byHand ? "Painted" : "Predicted"}: ${percent} % of the picture may move.`;
     if (answered) return "Nothing is predicted to move. Paint an area, or let it be predicted while generating.";
     if (!prompt.value.trim()) return "Type an instruction to see where hands will move, or paint it.";
@@ -133,7 +134,7 @@ export function createComposer(onJob) {
     stopPredicting();
     askedFor = JSON.stringify(fields);
     answered = false;
-    if (!file || !fields.prompt || settings.flawOf(file)) return showTools();
+    if (!file || !fields.prompt || settings.flawOf(file) || !settings.hasStage1()) return showTools();
     predicting = new AbortController();
     const { signal } = predicting;
     const body = formOf(fields, file);

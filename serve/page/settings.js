@@ -42,6 +42,7 @@ export function createSettings(onChange) {
       byId("size-hint").textContent = `Width x height: multiples of ${model.pixel_multiple}, at most ${most} pixels`;
       byId("prompt").maxLength = model.max_prompt_characters;
       for (const name of ["num_inference_steps", "mask_steps"]) byId(name).max = model.max_steps;
+      byId("mask_steps").parentElement.hidden = !this.hasStage1();
       fill({ ...model, ...values() });
     },
     /** The settings of an earlier clip. */
@@ -50,6 +51,10 @@ export function createSettings(onChange) {
       fill({ ...job, seconds, mask_steps: job.mask_steps ?? defaults.mask_steps });
     },
     values,
+    /** Whether the model predicts motion areas. */
+    hasStage1() {
+      return defaults.mask_steps !== null;
+    },
     /** Why a picture cannot be sent; nothing where it can. */
     flawOf(/** @type {File} */ file) {
       const most = Number(defaults.max_image_bytes ?? Infinity);

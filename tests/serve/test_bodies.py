@@ -10,6 +10,7 @@ from typing import Any
 import openai
 import pytest
 
+from serve.http.bodies import FIELDS_BYTES
 from tests.serve.asking import created, kept, refused
 from tests.serve.conftest import png
 
@@ -166,6 +167,18 @@ def test_one_clip_a_request_and_whoever_is_behind_it_are_taken(client):
     refused(sent(client, n=2), 400, "n: 2 clips; a request makes one", "n")
     refused(sent(client, user="a" * 513), 400, "user: ", "user")
     refused(sent(client, seed=True), 400, "send a number", "seed")
+
+
+@pytest.mark.parametrize("name", ["prompt", "negative_prompt", "model", "size", "user"])
+def test_a_text_longer_than_all_fields_together_may_be_is_refused(client, name):
+    answer = sent(client, **{name: "a" * (FIELDS_BYTES + 1)})
+    refused(answer, 400, f"{name}: String should have at most", name)
+    assert len(answer.text) < 1000
+
+
+def test_a_url_of_any_length_is_not_looked_at(client):
+    answer = sent(client, input_reference="a" * (FIELDS_BYTES + 1))
+    refused(answer, 400, "input_reference: a URL has at most", "input_reference")
 
 
 def test_openais_client_sends_pictures_as_files_and_as_urls(client, services):

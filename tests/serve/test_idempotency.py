@@ -48,6 +48,26 @@ def test_a_key_holds_while_the_job_runs_and_when_the_queue_is_full(client, servi
     assert ask(client, headers=KEY).json()["status"] == "completed"
 
 
+def test_a_draining_service_gives_a_job_by_its_key_and_takes_no_other(client, services):
+    first = again(client)
+    completed(services, first)
+    services.accepting = False
+    assert again(client) == first
+    assert ask(client, "/v1/videos/sync", headers=KEY).headers["Video-Id"] == first
+    for path in ("/v1/videos", "/v1/videos/sync", "/v1/masks"):
+        refused(ask(client, path, {"Idempotency-Key": "try-2"}), 503, "draining")
+    assert jobs(services) == 1
+
+
+def test_a_key_whose_job_goes_meanwhile_is_free(client, services, monkeypatch):
+    answers, add = iter([False]), services.store.add
+    monkeypatch.setattr(
+        services.store, "add", lambda *given: next(answers, None) is None and add(*given)
+    )
+    first = again(client)
+    assert services.files.has(first, "scene.png") and jobs(services) == 1
+
+
 def test_something_else_under_the_same_key_is_a_conflict(client, services):
     again(client, seed="1")
     before = kept(services)

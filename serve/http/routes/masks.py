@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Response
 
 from serve.http.bodies import body_as
 from serve.http.contents import NOSNIFF
-from serve.http.errors import documented
+from serve.http.errors import ApiError, documented
 from serve.http.forms import MaskForm, documented_body
 from serve.http.intake import read_mask_order
 from serve.http.services import Services, owner, services
@@ -35,6 +35,9 @@ async def predict(
     Sent back as `mask` of a video with the same fields, it gives the clip that the video would have
     had without it.
     """
+    if not ours.limits.model.uses_mask:
+        served = ours.limits.described.id
+        raise ApiError(400, f"model: {served!r} predicts no motion area; ask for the clip", "model")
     with ours.model_seats.taken():
         area = await ours.predict_mask(await read_mask_order(form, ours))
     return Response(area, media_type="image/png", headers=NOSNIFF)

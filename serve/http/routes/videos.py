@@ -39,6 +39,8 @@ Key = Annotated[
 
 POLL_S = 0.1
 """How often a waiting request looks whether its clip is there."""
+NO_RETRY = {"x-should-retry": "false"}
+"""OpenAI's clients ask again after a 503 without it; under its key a failed job stays failed."""
 
 TAKES_FORM = documented(400, 401, 404, 409, 413, 415, 429, 503)
 BODY = documented_body(VideoForm)
@@ -83,7 +85,7 @@ async def create_and_wait(form: Form, owner: Owner, ours: Ours, key: Key = None)
         raise ApiError(404, f"{job.id} was deleted by another request")
     if found.status == "failed":
         why = f"{job.id} failed: {found.error_message}"
-        raise ApiError(503, why, retry_after_s=1, code=found.error_code)
+        raise ApiError(503, why, code=found.error_code, headers=NO_RETRY)
     name, media = VARIANTS["video"]
     data = await _file(found.result, name, ours)
     return Response(data, media_type=media, headers={**NOSNIFF, "Video-Id": job.id})
