@@ -303,8 +303,11 @@ class HandiPipeline(DiffusionPipeline, LoraWeights, VaeMemory):
         Args: see diffusers.
 
         Raises:
-            ValueError: if adapters are loaded, which the folder would not hold.
+            ValueError: if adapters are loaded, which the folder would not hold, or if it is to be
+                published in the same call, which would leave the card behind.
         """
         self.check_no_adapters()
+        if kwargs.get("push_to_hub"):
+            raise ValueError("push_to_hub: call pipe.push_to_hub(REPO), which takes the card along")
         super().save_pretrained(save_directory, *args, **kwargs)
         write_beside(self, save_directory)

@@ -141,7 +141,7 @@ def read_request(
         check_prompts("prompt", prompts, tokenizer)
     if negative_prompt_embeds is not None:
         check_embeds("negative_prompt_embeds", negative_prompt_embeds, text_channels, count)
-    negatives = negative_prompt or ""
+    negatives = "" if negative_prompt is None else negative_prompt
     if not isinstance(negatives, str):
         negatives = one_each("negative_prompt", negatives, count)
     check_prompts("negative_prompt", negatives, tokenizer)

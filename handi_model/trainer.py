@@ -87,6 +87,7 @@ class Trainer:
                 # Around the way forward too, in which it prepares for the exchange.
                 within.enter_context(wrapped.no_sync())
             if not weight:
+                share = 0.0  # nor does it generate masks for nothing
                 within.enter_context(weightless(self.optimiser.parameters.values()))
             result = self._forward(batch, stage, share, generator)
             # Gradients of passes add up, those of workers are averaged.

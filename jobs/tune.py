@@ -11,6 +11,7 @@ from pipelines.running.interrupts import run_job
 
 # isort: split
 
+import math
 import tempfile
 from contextlib import ExitStack
 from typing import Any
@@ -99,8 +100,12 @@ class TuneSettings(TrainSettings):
             raise ValueError(
                 f"objective: validation has no {unknown[0]!r}, only {', '.join(sorted(KNOWN))}"
             )
+        if not self.uses_mask:  # the figures of stage 1 are not measured
+            self.objective = {
+                name: weight for name, weight in self.objective.items() if "mask" not in name
+            }
         if not any(self.objective.values()):
-            raise ValueError("objective: every weight is 0; give a figure one")
+            raise ValueError("objective: no figure has a weight; give one")
         if self.seeds == 1:
             raise ValueError("seeds: one shows no spread; give 0, or 2 and more")
         return self
@@ -208,6 +213,12 @@ def conclude(
     repeats: list[Repeated],
 ) -> None:
     """Write the best weights: by their mean over seeds, or where there are none by one training."""
+    score = repeats[0].score.mean if repeats else trials[0][1]
+    if not math.isfinite(score):
+        raise JobError(
+            f"objective: none of {', '.join(settings.objective)} was measured, so that no training "
+            f"is the best; {training.output}/trials has them"
+        )
     best: Repeated | Plan = repeats[0] if repeats else trials[0][0].plan
     found = difference(*repeats[:2]) if len(repeats) > 1 else None
     files = {
@@ -219,7 +230,6 @@ def conclude(
         with ends_job(training.output):
             write_bytes(join(training.output, name), data)
         experiment.log_bytes(name, data)
-    score = repeats[0].score.mean if repeats else trials[0][1]
     experiment.log_metrics(0, {"alpha": best.alpha, "eta": best.eta, "score": score})
     for one in repeats:
         print(repeated_line(one))

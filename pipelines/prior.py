@@ -104,18 +104,18 @@ def read_prior(data: str) -> NDArray[np.float32]:
 
 
 def is_of_all_splits(data: str, splits: Iterable[str]) -> bool:
-    """Whether an earlier version made a data set's prior, of validation and test masks too.
+    """Whether a prior may be of validation and test masks too, as earlier versions made it.
 
     Args:
         splits: of its clips.
     """
     url = join(data, "summary.json")
-    if HELD_BACK.isdisjoint(splits) or not exists(url):
+    if HELD_BACK.isdisjoint(splits):
         return False
     try:
-        return "prior" not in parse_json(url, read_bytes(url))
+        return not exists(url) or "prior" not in parse_json(url, read_bytes(url))
     except DamagedFile:
-        return False  # what made the prior cannot be known
+        return True  # nobody knows what it is the mean of
 
 
 def _listed(splits: dict[str, int]) -> str:

@@ -83,6 +83,12 @@ def read_trained_on(model: str) -> TrainedOn | None:
     return TrainedOn(tuple(values["data"]), frozenset(values["clips"]), values["complete"])
 
 
-def begun_from(model: str) -> TrainedOn:
-    """What a training that starts from a model adds to."""
-    return read_trained_on(model) or TrainedOn(complete=False)
+def begun_from(model: str, checkpoint: str | None = None) -> TrainedOn:
+    """What a training that starts from a model adds to.
+
+    Args:
+        checkpoint: a text-to-video checkpoint whose weights it takes over; none of them names all
+            that it has seen.
+    """
+    unknown = TrainedOn(complete=False)
+    return unknown if checkpoint else read_trained_on(model) or unknown

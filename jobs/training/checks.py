@@ -65,7 +65,7 @@ def check(settings: TrainSettings) -> Checked:
         ) from None
     if is_of_all_splits(settings.data, index.splits):
         notice(
-            f"warning: data: the prior of {settings.data} is the mean over all splits, as an "
+            f"warning: data: the prior of {settings.data} may be the mean over all splits, as an "
             "earlier version made it; delete its summary.json and run jobs/preprocess.py again: it "
             "makes the prior of the training split"
         )

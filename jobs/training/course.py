@@ -35,6 +35,6 @@ def checkpoint_due(done: int, total: int, every: int, validates: bool) -> bool:
     """Whether a checkpoint is to be written after so many steps, in mid-epoch or at its end.
 
     Args:
-        validates: whether a validation follows, which writes one itself, with its score.
+        validates: whether a validation follows, which takes its time and then adds its score.
     """
-    return not validates and (done % every == 0 or done == total)
+    return done % every == 0 or (done == total and not validates)

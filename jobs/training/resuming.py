@@ -19,6 +19,8 @@ PLAN = (
 """Keys that say which weights train and which clips and random numbers a pass has. With others the
 steps that are done would not be those of the plan, so that they must stay. What weighs, rounds or
 paces a step (learning rate, losses, precision, ramp, mask_steps, epochs, workers) may change."""
+LATER = {"uses_mask": True}
+"""What keys of the plan were that checkpoints of earlier versions do not have."""
 PLACES = ("output", "parent_run")
 """Keys that say nothing of the training."""
 
@@ -105,6 +107,7 @@ def changed(before: dict[str, Any], now: dict[str, Any]) -> list[Change]:
     A key that only one of the two has is of another version; a device that is not asked for is
     chosen later.
     """
+    before = {**LATER, **before}
     return [
         Change(key, before[key], value)
         for key, value in now.items()

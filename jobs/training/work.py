@@ -151,7 +151,7 @@ def set_up(settings: TrainSettings, reporter: Reporter) -> Work:
         pipe=pipe,
         trainer=trainer,
         checkpoints=CheckpointWriter(checkpoints_folder(settings), settings.keep_last),
-        trained_before=patient(begun_from)(settings.model),
+        trained_before=patient(begun_from)(settings.model, settings.checkpoint),
         restored=restored,
         meter=Meter(device, DTYPES[settings.dtype]),
         rank=context.get_world_rank(),

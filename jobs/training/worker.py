@@ -157,9 +157,7 @@ def _train_epoch(
             work.save(course, at_once=True)
             reporter.tell(Saved(course.done))
             _wait_for_the_end()
-        validates = work.validates(course.done)
-        if checkpoint_due(course.done, total, settings.checkpoint_every, validates):
-            work.save(course)
+        _save_if_due(work, course, total)
     # To the end of the stream, so that Ray Data is done with it.
     for _ in mine:
         raise RuntimeError("the stream goes on after the epoch's last pass")
@@ -167,6 +165,12 @@ def _train_epoch(
     if work.rank == 0:
         close_stream(stream)
     return True
+
+
+def _save_if_due(work: Work, course: Course, total: int) -> None:
+    validates = work.validates(course.done)
+    if checkpoint_due(course.done, total, work.settings.checkpoint_every, validates):
+        work.save(course)
 
 
 def _my_stream(work: Work, plan: EpochPlan, epoch: int, first_step: int) -> DataIterator:

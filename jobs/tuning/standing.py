@@ -60,6 +60,10 @@ class Trial:
         return self.history.get(self.epochs, {})
 
 
+ALIKE = 1e-9
+"""Spread of a figure, as a share of it, below which trainings are equal."""
+
+
 def scores(figures: Mapping[str, Figures], objective: Mapping[str, float]) -> dict[str, float]:
     """Compare trainings by figures that were had after the same number of epochs.
 
@@ -74,13 +78,16 @@ def scores(figures: Mapping[str, Figures], objective: Mapping[str, float]) -> di
     """
     totals, weights = dict.fromkeys(figures, 0.0), 0.0
     for figure, weight in objective.items():
+        if not weight:
+            continue
         values = np.array([one.get(figure, math.nan) for one in figures.values()], float)
         known = np.isfinite(values)
         if not known.any():
             continue
         weights += abs(weight)
         spread = values[known].std()
-        distances = (values - values[known].mean()) / (spread if spread > 0 else 1.0)
+        alike = spread <= ALIKE * np.abs(values[known]).max()  # what rounding leaves has no say
+        distances = (values - values[known].mean()) / (math.inf if alike else spread)
         for name, distance in zip(figures, distances, strict=True):
             totals[name] += weight * distance if math.isfinite(distance) else math.inf
     return {name: total / weights if weights else math.nan for name, total in totals.items()}

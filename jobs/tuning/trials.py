@@ -145,7 +145,7 @@ def _trial(config: dict[str, Any], training: TrainSettings) -> None:
             tune.report(
                 {"name": name, "run_id": experiment.run_id, "epoch": epoch, "history": history}
             )
-    (stopped,) = outcome
+    stopped = outcome[0] if outcome else "the training ended its process"
     experiment.close("FAILED" if stopped else "FINISHED")
     ended = {"name": name, "run_id": experiment.run_id, "history": history}
     tune.report({**ended, "ended": True, "stopped": stopped})

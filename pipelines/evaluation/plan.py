@@ -173,7 +173,9 @@ def _checked(method: MethodSettings, clips: EvaluationSet) -> dict[str, str]:
                 f"{saved.pixel_multiple} pixels, and those of {clips.index.data} have {side}"
             )
     if method.kind == "handi" and method.area == "predicted" and not saved.uses_mask:
-        return {"model": saved.url, "area": "frame", "without": method.without or "mask"}
+        hands_too = method.without in ("hand loss", "mask and hand loss")
+        without = "mask and hand loss" if hands_too else "mask"
+        return {"model": saved.url, "area": "frame", "without": without}
     return {"model": saved.url}
 
 

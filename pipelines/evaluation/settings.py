@@ -61,7 +61,7 @@ class MethodSettings(Sampling):
         description="Of kind 'handi': the motion area of stage 1, the true mask, or the whole "
         "frame (no mask).",
     )
-    without: Literal["mask", "hand loss"] | None = Field(
+    without: Literal["mask", "hand loss", "mask and hand loss"] | None = Field(
         None,
         description="Of kinds 'handi' and 'folder': the part of the method that this run is "
         "without; the first whole one of kind 'handi' is compared with it.",

@@ -7,6 +7,7 @@ import hashlib
 import json
 from contextlib import suppress
 
+from sqlalchemy.exc import DBAPIError
 from starlette.datastructures import UploadFile
 
 from serve.files import DRAWN, SCENE
@@ -110,7 +111,7 @@ async def _forget(job: VideoJob, keeping: asyncio.Task[bool], ours: Services) ->
 
 def _keep(order: VideoOrder, ours: Services) -> bool:
     """Write down what was asked for; False, and nothing is kept, where the store refuses it."""
-    accepted = False
+    accepted = kept = False
     try:
         # Files first: a job that is accepted can always be started.
         ours.files.write(order.job.id, SCENE, order.scene)
@@ -121,8 +122,13 @@ def _keep(order: VideoOrder, ours: Services) -> bool:
         if not accepted and key and not ours.store.asked_before(order.job.owner, key):
             # Whose key it was may be gone since.
             accepted = ours.store.add(order.job, ours.settings.max_queued)
+        kept = accepted
+    except DBAPIError as error:
+        # Where the connection is lost over it, it may be accepted, and then needs its files.
+        kept = error.connection_invalidated
+        raise
     finally:
-        if not accepted:
+        if not kept:
             ours.files.remove(order.job.id)
     return accepted
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import sys
 from datetime import timedelta
 from pathlib import Path
@@ -141,5 +140,4 @@ def train_alone() -> nn.Module:
 
 
 if __name__ == "__main__":
-    os.environ["OMP_NUM_THREADS"] = "1"
     train_together(1, Path(sys.argv[1]))

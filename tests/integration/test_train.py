@@ -116,14 +116,16 @@ def test_an_interrupted_training_saves_its_last_step_and_goes_on_from_it(trainin
     workers = train_workers(psutil.Process(process.pid))
     for worker in workers:  # which would be done before another job has started
         worker.suspend()
-    # The same command once more would share checkpoints and MLflow run; with other keys as well.
-    for other in ((), ("--seed", 5)):
-        second = training.start(*alone, *no_validation, *other)
-        refusal, _ = second.communicate(timeout=280)
-        assert second.returncode == 2 and "is being written by jobs/train.py" in refusal
-    process.send_signal(signal.SIGTERM)
-    for worker in workers:
-        worker.resume()
+    try:
+        # The same command once more would share checkpoints and MLflow run; with other keys, too.
+        for other in ((), ("--seed", 5)):
+            second = training.start(*alone, *no_validation, *other)
+            refusal, _ = second.communicate(timeout=280)
+            assert second.returncode == 2 and "is being written by jobs/train.py" in refusal
+        process.send_signal(signal.SIGTERM)
+    finally:
+        for worker in workers:
+            worker.resume()
     console, _ = process.communicate(timeout=280)
     assert process.returncode == 143, console[-3000:]
     assert "Traceback" not in console and "***" not in console

@@ -229,7 +229,7 @@ def test_the_best_weights_stand_in_a_file_that_training_takes(tmp_path):
         (["--validation.held-out", "0"], "validation.held_out: 0 leaves nothing"),
         (["--grace-epochs", "1"], "grace_epochs: ends before the first validation"),
         (["--objective", '{"validation/fid": 1}'], "objective: validation has no 'validation/fid'"),
-        (["--objective", '{"validation/psnr": 0}'], "objective: every weight is 0"),
+        (["--objective", '{"validation/psnr": 0}'], "objective: no figure has a weight"),
         (["--seeds", "1"], "seeds: one shows no spread"),
     ],
 )

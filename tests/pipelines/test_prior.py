@@ -98,7 +98,8 @@ def test_without_clips_to_train_on_there_is_no_prior_and_none_of_an_earlier_run_
         ({}, ["train", "test"], True),
         ({}, ["train", ""], False),
         ({"prior": {"splits": {"train": 1}}}, ["train", "test"], False),
-        (None, ["train", "test"], False),
+        (None, ["train", "test"], True),
+        (None, ["train", ""], False),
     ],
 )
 def test_a_prior_of_all_splits_by_an_earlier_version_is_known(data, summary, splits, expected):

@@ -56,6 +56,12 @@ def test_a_training_adds_its_own_clips_and_not_those_held_out(tmp_path):
     assert trained_on(work) == TrainedOn(("f00d", "beef"), record().clips)
 
 
+def test_of_a_checkpoint_that_a_training_starts_from_nobody_knows_the_clips(tmp_path):
+    record().write(tmp_path)
+    assert begun_from(str(tmp_path)).complete
+    assert not begun_from(str(tmp_path), "somebody/text-to-video").complete
+
+
 def test_sixty_thousand_clips_fit_a_small_file(tmp_path):
     names = [str(i) for i in range(60_000)]
     TrainedOn().and_then("0", hashes(names, names, names)).write(tmp_path)
