@@ -49,7 +49,7 @@ def app(arguments: dict[str, str]) -> Application:
     # The lease frees the jobs of whoever is silent; to replace it there is time, for on a machine
     # under load the healthy are silent, too, now and then.
     health: dict[str, Any] = {
-        "health_check_period_s": max(settings.lease_s / 10, 2),
+        "health_check_period_s": max(settings.lease_s / 10, 5),
         "health_check_timeout_s": max(settings.lease_s, SLOW_S) / SILENT,
     }
     generator = serve.deployment(

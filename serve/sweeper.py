@@ -17,7 +17,7 @@ from serve.store import JobStore
 
 logger = logging.getLogger("ray.serve")
 
-SWEEP_S = 5
+SWEEP_S = 10
 SWEPT_AT_ONCE = 100
 
 
