@@ -125,7 +125,7 @@ def evaluated(index) -> tuple[EvaluationSet, EvaluateSettings]:
 @pytest.mark.slow
 def test_a_clip_that_kills_its_generator_costs_the_others_nothing(evaluated, tmp_path, monkeypatch):
     class Generate:
-        def __init__(self, planned, settings):
+        def __init__(self, planned, settings, fps):
             pass
 
         def __call__(self, row):
