@@ -18,7 +18,7 @@ from handi_model.hands.model_files import ModelFileError
 from handi_model.pipeline import HandiPipeline
 from handi_model.training import LossSettings, StepResult
 from jobs.cli import stop
-from pipelines.clip_index import read_clip_index
+from pipelines.clip_index import ClipIndex, read_clip_index
 from pipelines.places import LocalPath, Url
 from pipelines.storage import writable
 from pipelines.training_clips import TrainingClips, read_training_clips
@@ -45,9 +45,16 @@ class LearningSettings(BaseModel):
 
 @dataclass(frozen=True)
 class Bench:
-    """What a fitting job works with."""
+    """What a fitting job works with.
+
+    Attributes:
+        index: of the data set.
+        chosen: places of `clips` in it.
+    """
 
     config: ModelConfig
+    index: ClipIndex
+    chosen: list[int]
     clips: TrainingClips
     detector: HandDetector
     device: torch.device
@@ -68,14 +75,14 @@ def prepare(settings: LearningSettings) -> Bench:
         )
         clips = read_training_clips(settings.data, settings.clips, config.resolution)
         index = read_clip_index(settings.data)
-        fps = index.fps([index.clip_ids.index(clip_id) for clip_id in clips.clip_ids])
-        config = config.model_copy(update={"fps": fps})
+        chosen = [index.clip_ids.index(clip_id) for clip_id in clips.clip_ids]
+        config = config.model_copy(update={"fps": index.fps(chosen)})
         device = usable_device(settings.device)
         detector = HandDetector.load(settings.hand_model).to(device)
         settings.output = writable(settings.output)
     except (ModelFileError, ValueError) as error:
         stop(str(error))
-    return Bench(config, clips, detector, device)
+    return Bench(config, index, chosen, clips, detector, device)
 
 
 def learn(

@@ -17,10 +17,9 @@ from jobs.fit_report import as_json, generate, mean_of, measure, picture
 from jobs.learning import Bench, LearningSettings, learn, prepare
 from jobs.tracking import track_run
 from pipelines.clip_files import encode_png
-from pipelines.clip_index import read_clip_index
 from pipelines.running.output_lease import OutputHeld, held_output
 from pipelines.storage import join, put_folder, write_bytes
-from pipelines.trained_on import TrainedOn, hashes
+from pipelines.trained_on import TrainedOn
 
 
 def main() -> None:
@@ -41,10 +40,7 @@ def overfit(settings: LearningSettings, bench: Bench) -> None:
     rows = measure(generated, clips, bench.detector, settings.losses.presence_threshold)
     with tempfile.TemporaryDirectory() as scratch:
         pipe.save_pretrained(scratch)
-        index = read_clip_index(settings.data)
-        contents = [index.contents[index.clip_ids.index(one)] for one in clips.clip_ids]
-        own = hashes(contents, clips.clip_ids, clips.narrations)
-        TrainedOn().and_then(index.fingerprint, own).write(Path(scratch))
+        TrainedOn().and_clips(bench.index, bench.chosen).write(Path(scratch))
         put_folder(Path(scratch), join(settings.output, "model"))
     write_bytes(join(settings.output, "strip.png"), encode_png(picture(generated, clips)))
     mean = mean_of(rows)

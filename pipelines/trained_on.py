@@ -15,6 +15,7 @@ from pathlib import Path
 
 from handi_model.config import PRESETS
 from handi_model.damage import parse_json
+from pipelines.clip_index import ClipIndex
 from pipelines.saved_model import small_file
 from pipelines.storage import exists, read_bytes
 
@@ -40,6 +41,12 @@ class TrainedOn:
     def and_then(self, data: str, clips: frozenset[str]) -> TrainedOn:
         """After one training more."""
         return TrainedOn((*self.data, data), self.clips | clips, self.complete)
+
+    def and_clips(self, index: ClipIndex, chosen: Sequence[int]) -> TrainedOn:
+        """After one training more, on the chosen clips of a data set."""
+        columns = (index.contents, index.clip_ids, index.narrations)
+        clips = hashes(*([column[i] for i in chosen] for column in columns))
+        return self.and_then(index.fingerprint, clips)
 
     def count(self, contents: Sequence[str], ids: Sequence[str], narrations: Sequence[str]) -> int:
         """How many of these clips it was trained on."""

@@ -15,7 +15,7 @@ from jobs.training.settings import TrainSettings
 from jobs.training.work import Work
 from pipelines.patience import patient
 from pipelines.storage import exists, join, put_folder, read_bytes, remove, write_bytes
-from pipelines.trained_on import TrainedOn, hashes
+from pipelines.trained_on import TrainedOn
 
 RESULT_FILE = "result.json"
 """Written last: it says that the model is whole."""
@@ -40,12 +40,7 @@ def save_model(work: Work) -> None:
 
 def trained_on(work: Work) -> TrainedOn:
     """The clips of this training, and of those that its model had before."""
-    index = work.index
-    clips = [
-        [names[i] for i in work.training_clips]
-        for names in (index.contents, index.clip_ids, index.narrations)
-    ]
-    return work.trained_before.and_then(index.fingerprint, hashes(*clips))
+    return work.trained_before.and_clips(work.index, work.training_clips)
 
 
 def _replace(local: Path, settings: TrainSettings) -> None:
